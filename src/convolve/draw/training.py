@@ -54,8 +54,8 @@ def confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
     if len(classes) <= NAMED_CLASSES:
         names = [name if len(name) <= 18 else name[:17] + "…" for name in classes]
         places = np.arange(len(classes))
-        turn = 0 if max(map(len, names)) <= 3 else 60
-        axes.set_xticks(places, names, rotation=turn, fontsize=8, parse_math=False, **({"ha": "right"} if turn else {}))
+        turn, side_of = (0, "center") if max(map(len, names)) <= 3 else (60, "right")
+        axes.set_xticks(places, names, rotation=turn, ha=side_of, fontsize=8, parse_math=False)
         axes.set_yticks(places, names, fontsize=8, parse_math=False)
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if share[row, column] > 0.5 else "black"

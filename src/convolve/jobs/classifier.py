@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convolve.data.preprocess import Preprocessing, Statistics, describe, normalise
+from convolve.data.preprocess import Preprocessing, normalise
 from convolve.errors import ModelFileError
 from convolve.jobs.results import Prediction, html_table
 from convolve.models import create
@@ -29,7 +29,6 @@ class Classifier(nn.Module):
         self.card = card
         self.classes: tuple[str, ...] = tuple(card["classes"])
         self.preprocessing = Preprocessing.from_dict(card["preprocessing"])
-        self.statistics = Statistics.from_dict(card["statistics"])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         scores: torch.Tensor = self.net(normalise(images, self.preprocessing))
@@ -45,18 +44,21 @@ class Classifier(nn.Module):
         >>> len(run.load().predict(torch.zeros(1, 8, 8, dtype=torch.uint8)).probabilities)
         10
         """
-        picture = self.preprocessing.apply(image, invert=invert)
+        picture = self.preprocessing.apply(image)
         device = next(self.net.parameters()).device
         with torch.inference_mode():
-            shares = self(picture.pixels[None].to(device)).softmax(1)[0].tolist()
+            shares = self(picture[None].to(device)).softmax(1)[0].tolist()
         order = sorted(range(len(shares)), key=lambda index: -shares[index])
-        notes = (*picture.notes, *self.statistics.differences(describe(picture)))
+        notes = ()
         ranked = tuple((self.classes[index], shares[index]) for index in order)
         return Prediction(str(image) if isinstance(image, (str, os.PathLike)) else type(image).__name__, ranked, notes)
 
     def _repr_html_(self) -> str:
         size = " x ".join(map(str, self.preprocessing.size))
-        rows = [("architecture", str(self.card["architecture"]["name"])), ("input", f"{self.preprocessing.channels} x {size}")]
+        rows = [
+            ("architecture", str(self.card["architecture"]["name"])),
+            ("input", f"{self.preprocessing.channels} x {size}"),
+        ]
         rows += [("classes", ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else ""))]
         for split in ("validation", "test"):
             score = self.card["metrics"].get(split)

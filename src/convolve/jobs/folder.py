@@ -1,9 +1,9 @@
 """A run folder: its place, and each file in it. Everything that a run writes goes through here, and stays inside.
 
-    model.safetensors   the best weights, with everything needed to use them      split.csv        which image was in which part
-    last/               the state to resume from                                  metrics.csv      one row per epoch
-    config.yaml         every choice, given or made                               predictions.csv  one row per measured image
-    log.txt             what was said                                             plots/           curves, confusion matrix
+model.safetensors   the best weights, with everything needed to use them      split.csv        which image was in which part
+last/               the state to resume from                                  metrics.csv      one row per epoch
+config.yaml         every choice, given or made                               predictions.csv  one row per measured image
+log.txt             what was said                                             plots/           curves, confusion matrix
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConvolveError(f"cannot create {path}", error.strerror or str(error), "name a place you may write to") from error
+            raise ConvolveError(
+                f"cannot create {path}", error.strerror or str(error), "name a place you may write to"
+            ) from error
         return cls(path)
 
     @property

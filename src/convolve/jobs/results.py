@@ -66,7 +66,11 @@ class Run:
         }
 
     def _repr_html_(self) -> str:
-        rows = [("model", self.model), ("result", self.headline), ("best epoch", f"{self.best_epoch} of {len(self.history)}")]
+        rows = [
+            ("model", self.model),
+            ("result", self.headline),
+            ("best epoch", f"{self.best_epoch} of {len(self.history)}"),
+        ]
         rows += [("seconds", f"{self.seconds:.1f}"), ("folder", str(self.folder))]
         return html_table(("", "run"), rows)
 

@@ -14,10 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from convolve.data import Dataset, Preprocessing, Split, load, measure_preprocessing, measure_statistics, normalise
+from convolve.data.load import load
+from convolve.data.preprocess import measure as measure_preprocessing
+from convolve.data.preprocess import normalise
+from convolve.data.records import Dataset
 from convolve.draw.style import write
 from convolve.draw.training import confusion, curves
-from convolve.errors import InputError, InterruptedRunError, UsageError
+from convolve.errors import InputError, InterruptedRunError, UnknownNameError, UsageError
 from convolve.jobs.folder import STATE_FORMAT, RunFolder
 from convolve.jobs.results import Run, Score
 from convolve.jobs.versions import processor, versions
@@ -25,13 +28,18 @@ from convolve.models import MODELS, create, find
 from convolve.models.file import load_weights
 from convolve.models.file import read as read_file
 from convolve.models.file import write as write_file
+from convolve.training.augment import Movement
 from convolve.training.fit import fit, seconds_per_epoch
-from convolve.training.measure import Measured, measure
+from convolve.training.measure import measure
 from convolve.training.options import Options
 from convolve.training.records import Epoch, Observer, Silent, State, clock
 
 DEFAULT_MODEL = "lenet_relu"
 FEWEST_STEPS = 10  # an epoch has at least so many; the batch shrinks for it
+FEWEST_UPDATES = 800  # a run has at least so many; small data get more epochs for it
+FEW_IMAGES = 20_000  # below, the images are moved a little in every epoch, against overfitting
+AUGMENTS = ("auto", "none", "gentle")
+GENTLE = Movement(shift=0.08, scale=0.12, turn=10.0)
 USUAL_LR = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}  # where the model's recipe is for another optimizer
 
 
@@ -48,6 +56,7 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     val_split: float | None = None,
+    augment: str = "auto",
     out: str | os.PathLike[str] | None = None,
     observer: Observer | None = None,
 ) -> Run:
@@ -75,6 +84,7 @@ def train(
         img_size=img_size,
         seed=seed,
         val_split=val_split,
+        augment=augment,
     )
     find(model)  # an unknown model is reported before the data is read
     return _run(request, None, out, device, workers, observer or Silent())
@@ -98,7 +108,9 @@ def resume(
         raise InputError("only a run that saved a state can be resumed", received, "name a folder of convolve train")
     tensors, values = read_file(place.state, STATE_FORMAT)
     request = Request(**values["request"])
-    return _run(request, _Saved(place, State(tensors, values["training"]), values), None, device, workers, observer or Silent())
+    return _run(
+        request, _Saved(place, State(tensors, values["training"]), values), None, device, workers, observer or Silent()
+    )
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,7 @@ class Request:
     img_size: int | tuple[int, int] | None
     seed: int
     val_split: float | None
+    augment: str
 
 
 @dataclass(frozen=True)
@@ -123,13 +136,12 @@ class _Saved:
     values: Mapping[str, Any]
 
 
-def _run(
-    request: Request, saved: _Saved | None, out: Any, device: str, workers: int | None, observer: Observer
-) -> Run:
+def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers: int | None, observer: Observer) -> Run:
     started = time.perf_counter()
+    choose = _size_chooser(request)
     data = load(
         request.data,
-        img_size=_size_chooser(request),
+        img_size=choose(load(request.data).size) if callable(choose) else choose,
         val_split=request.val_split,
         seed=request.seed,
         workers=workers,
@@ -153,7 +165,12 @@ def _run(
         "request": asdict(request),
         "options": asdict(options),
         "architecture": architecture,
-        "data": {"origin": data.origin, "classes": list(data.classes), "said": list(data.said), "fingerprint": fingerprint},
+        "data": {
+            "origin": data.origin,
+            "classes": list(data.classes),
+            "said": list(data.said),
+            "fingerprint": fingerprint,
+        },
         "preprocessing": preprocessing.to_dict(),
         "versions": versions(),
         "machine": {"processor": processor(), "threads": torch.get_num_threads()},
@@ -162,7 +179,7 @@ def _run(
         "architecture": architecture,
         "classes": list(data.classes),
         "preprocessing": preprocessing.to_dict(),
-        "statistics": measure_statistics(data).to_dict(),
+        "statistics": {},
         "data": data.name,
         "options": asdict(options),
         "versions": versions(),
@@ -176,7 +193,9 @@ def _run(
 
     def save_best(record: Epoch) -> None:
         score = {"accuracy": record.val_acc, "loss": record.val_loss, "images": len(data.validation)}
-        write_file(place.model, net.state_dict(), {**card, "metrics": {"best_epoch": record.epoch, "validation": score}})
+        write_file(
+            place.model, net.state_dict(), {**card, "metrics": {"best_epoch": record.epoch, "validation": score}}
+        )
 
     def save_state(state: State) -> None:
         place.state.parent.mkdir(exist_ok=True)
@@ -247,7 +266,9 @@ def _finish(
     write(confusion(outcome.confusion().numpy(), data.classes, title), plots / "confusion.png")
     log.say(f"result    {run.headline}  (best epoch {best_epoch}, {_duration(run.seconds)})")
     if run.test is None:
-        log.say("          no test images were given: validation images also chose the epoch, so expect a little less on new ones")
+        log.say(
+            "          no test images were given: validation images also chose the epoch, so expect a little less on new ones"
+        )
     log.say(f"files     {place.path}")
     return replace(run, files=place.files())
 
@@ -285,13 +306,19 @@ def _say(log: _Log, data: Dataset, request: Request, net: nn.Module, options: Op
         log.say(f"left out  {len(data.quarantined) - 10} more, listed in split.csv")
     parameters = sum(parameter.numel() for parameter in net.parameters())
     h, w = data.size
-    log.say(f"model     {request.model}, {data.channels}x{h}x{w} in, {len(data.classes)} classes, {parameters:,} parameters, from scratch")
+    log.say(
+        f"model     {request.model}, {data.channels}x{h}x{w} in, {len(data.classes)} classes, {parameters:,} parameters, from scratch"
+    )
     smoothing = f", label smoothing {options.label_smoothing:g}" if options.label_smoothing else ""
     log.say(
         f"train     {options.epochs} epochs, batch {options.batch_size}, {options.optimizer} lr {options.lr:g} ({options.schedule}), "
         f"weight decay {options.weight_decay:g}{smoothing}, seed {options.seed}, on {options.device}"
         + (f" with {torch.get_num_threads()} threads" if options.device == "cpu" else "")
     )
+    if options.movement:
+        move = options.movement
+        largest = f"shift {move.shift:.0%}, scale {move.scale:.0%}, turn {move.turn:g} degrees"
+        log.say(f"          each image moves a little in every epoch: at most {largest}")
 
 
 def _size_chooser(request: Request) -> Callable[[tuple[int, int]], tuple[int, int]] | int | tuple[int, int]:
@@ -313,9 +340,16 @@ def _options(request: Request, images: int, device: str) -> Options:
     recipe = MODELS[find(request.model)[0].name].recipe
     optimizer = request.opt or recipe.optimizer
     usual = recipe.lr if optimizer == recipe.optimizer else USUAL_LR.get(optimizer, recipe.lr)
+    batch_size = (
+        max(1, min(recipe.batch_size, images // FEWEST_STEPS)) if request.batch_size is None else request.batch_size
+    )
+    updates = -(-images // max(1, batch_size))
+    if request.augment not in AUGMENTS:
+        raise UnknownNameError.of("augmentation", request.augment, AUGMENTS)
+    moved = request.augment == "gentle" or (request.augment == "auto" and images < FEW_IMAGES)
     return Options(
-        epochs=recipe.epochs if request.epochs is None else request.epochs,
-        batch_size=max(1, min(recipe.batch_size, images // FEWEST_STEPS)) if request.batch_size is None else request.batch_size,
+        epochs=max(recipe.epochs, -(-FEWEST_UPDATES // updates)) if request.epochs is None else request.epochs,
+        batch_size=batch_size,
         optimizer=optimizer,
         lr=usual if request.lr is None else request.lr,
         weight_decay=recipe.weight_decay,
@@ -323,6 +357,7 @@ def _options(request: Request, images: int, device: str) -> Options:
         schedule=recipe.schedule,
         seed=request.seed,
         device=device,
+        movement=GENTLE if moved else Movement(),
     )
 
 
@@ -355,7 +390,9 @@ def _architecture(request: Request, data: Dataset) -> dict[str, Any]:
 def _fingerprint(data: Dataset) -> dict[str, str]:
     """A digest of the names and labels of training and validation: another set, order or class changes it."""
     return {
-        split.name: hashlib.sha256("\n".join((*data.classes, *split.ids, *map(str, split.labels.tolist()))).encode()).hexdigest()
+        split.name: hashlib.sha256(
+            "\n".join((*data.classes, *split.ids, *map(str, split.labels.tolist()))).encode()
+        ).hexdigest()
         for split in (data.train, data.validation)
     }
 

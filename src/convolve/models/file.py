@@ -27,13 +27,19 @@ FORMAT = "convolve.model/1"
 _CARD, _DIGEST = "convolve", "convolve.sha256"
 
 
-def write(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], card: Mapping[str, Any], kind: str = FORMAT) -> None:
+def write(
+    path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], card: Mapping[str, Any], kind: str = FORMAT
+) -> None:
     """Write `tensors` and the JSON-safe `card` to one file, atomically; `kind` names what the file is.
 
     Raises ConvolveError, with the previous file intact, when the disk is full or the place may not be written.
     """
     stored = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
-    content = {**card, "format": kind, "tensors": {name: _tensor_digest(name, tensor) for name, tensor in stored.items()}}
+    content = {
+        **card,
+        "format": kind,
+        "tensors": {name: _tensor_digest(name, tensor) for name, tensor in stored.items()},
+    }
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, sort_keys=True)
     # Serialised in memory and written by us: the library's own writer hides the system's reason (disk full, no permission).
     content_bytes = save(stored, metadata={"format": "pt", _CARD: text, _DIGEST: _digest(text.encode())})
@@ -56,10 +62,14 @@ def read(path: str | os.PathLike[str], kind: str = FORMAT) -> tuple[dict[str, to
             card = _checked_card(path, metadata, kind)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a mapping)
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"cannot read {path}", _reason(error), "the file is damaged or was not written by convolve") from error
+        raise ModelFileError(
+            f"cannot read {path}", _reason(error), "the file is damaged or was not written by convolve"
+        ) from error
     expected = card.pop("tensors")
     if {name: _tensor_digest(name, tensor) for name, tensor in tensors.items()} != expected:
-        raise ModelFileError(f"{path} is damaged", "the weights differ from their sha256", "copy the file again, or train again")
+        raise ModelFileError(
+            f"{path} is damaged", "the weights differ from their sha256", "copy the file again, or train again"
+        )
     return tensors, card
 
 
@@ -75,16 +85,26 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], pa
     ]
     if differences:
         shown = ", ".join(differences[:3]) + (f" and {len(differences) - 3} more" if len(differences) > 3 else "")
-        raise ModelFileError(f"the weights in {path} do not fit the architecture it names", shown, "use the file of another run")
+        raise ModelFileError(
+            f"the weights in {path} do not fit the architecture it names", shown, "use the file of another run"
+        )
     model.load_state_dict(dict(tensors))
 
 
 def _checked_card(path: Path, metadata: Mapping[str, str], kind: str) -> dict[str, Any]:
     if _CARD not in metadata:
-        raise ModelFileError(f"{path} was not written by convolve", "it has no description inside", "use a file of convolve train")
+        raise ModelFileError(
+            f"{path} was not written by convolve", "it has no description inside", "use a file of convolve train"
+        )
     text = metadata[_CARD]
-    if set(metadata) != {"format", _CARD, _DIGEST} or metadata["format"] != "pt" or metadata[_DIGEST] != _digest(text.encode()):
-        raise ModelFileError(f"{path} is damaged", "its description differs from its sha256", "copy the file again, or train again")
+    if (
+        set(metadata) != {"format", _CARD, _DIGEST}
+        or metadata["format"] != "pt"
+        or metadata[_DIGEST] != _digest(text.encode())
+    ):
+        raise ModelFileError(
+            f"{path} is damaged", "its description differs from its sha256", "copy the file again, or train again"
+        )
     card: dict[str, Any] = json.loads(text)
     if card["format"] != kind:
         remedy = f"expected {kind}; update convolve, or name another file"
@@ -96,7 +116,7 @@ def _tensor_digest(name: str, tensor: torch.Tensor) -> str:
     """sha256 over the name, type, shape and bytes: a tensor renamed, reshaped or changed is noticed."""
     head = f"{name}|{tensor.dtype}|{list(tensor.shape)}|".encode()
     content = tensor.contiguous().reshape(-1).view(torch.uint8) if tensor.numel() else torch.empty(0, dtype=torch.uint8)
-    return _digest(head, memoryview(content.numpy()))
+    return _digest(head, memoryview(content.numpy().data))
 
 
 def _digest(*parts: bytes | memoryview) -> str:

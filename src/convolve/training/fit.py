@@ -1,14 +1,16 @@
 """Train a network: the loop, and nothing else.
 
-Exactness. The order of the images derives from (seed, epoch), and random layers draw from (seed, epoch, step); nothing depends
-on global random state, so a run that was stopped and resumed equals an uninterrupted one, and the caller's state comes back
-as it was. The best epoch is chosen by validation accuracy, then by validation loss; the test images are not seen here.
+Exactness. The order of the images derives from (seed, epoch), their movements from (seed, epoch, image), and what random layers
+draw from (seed, epoch, step); nothing depends on global random state, so a run that was stopped and resumed equals an
+uninterrupted one, and the caller's state comes back as it was. The best epoch is chosen by validation accuracy, then by
+validation loss; the test images are not seen here.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -25,6 +27,7 @@ from convolve.training.records import Epoch, Observer, State
 from convolve.training.stop import StopSignals
 
 SAVE_SECONDS = 30.0  # a crash loses at most this much work
+TRIAL_STEPS, TRIAL_SECONDS = 20, 1.0  # what the estimate of the time may cost
 
 
 @dataclass
@@ -38,6 +41,11 @@ class Progress:
     seconds: float = 0.0  # spent in the current epoch
     best_epoch: int = 0
     history: list[Epoch] = field(default_factory=list)
+
+    def add(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Count one batch. The loss is the plain cross-entropy, without label smoothing: it compares with validation's."""
+        self.loss_sum += F.cross_entropy(logits, labels, reduction="sum").item()
+        self.correct += int((logits.argmax(1) == labels).sum().item())
 
     @property
     def best(self) -> Epoch | None:
@@ -78,7 +86,8 @@ def fit(
                 torch.manual_seed(_seed(options.seed, progress.epoch, step))
                 indices = order[batches[step][0] : batches[step][1]]
                 labels = train.labels[indices].to(device)
-                logits = net(normalise(train.images.batch(indices).to(device)))
+                images = normalise(train.images.batch(indices).to(device))
+                logits = net(options.movement.apply(images, options.seed, progress.epoch, indices))
                 loss = F.cross_entropy(logits, labels, label_smoothing=options.label_smoothing)
                 value = loss.item()
                 if not math.isfinite(value):
@@ -87,8 +96,7 @@ def fit(
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
-                progress.loss_sum += value * len(indices)
-                progress.correct += int((logits.detach().argmax(1) == labels).sum().item())
+                progress.add(logits.detach(), labels)
                 progress.step = step + 1
                 progress.seconds += time.perf_counter() - started
                 observer.step(progress.epoch + 1, step + 1, len(batches), value)
@@ -97,7 +105,9 @@ def fit(
                     saved_at = time.monotonic()
                 if signals.requested is not None:
                     raise InterruptedRunError(f"stopped after epoch {progress.epoch + 1}, step {step + 1}, and saved")
-            record = _finish_epoch(net, validation, normalise, progress, len(train.labels), optimizer.param_groups[0]["lr"], device)
+            record = _finish_epoch(
+                net, validation, normalise, progress, len(train.labels), optimizer.param_groups[0]["lr"], device
+            )
             if record.best:
                 save_best(record)
             save_state(_state(net, optimizer, schedule, progress))
@@ -113,17 +123,21 @@ def seconds_per_epoch(net: torch.nn.Module, train: Split, normalise: Normalise, 
     optimizer = optimizer_of(options, trial.parameters())
     batches = _batch_bounds(len(train.labels), options.batch_size)
     seconds: list[float] = []
+    first_steps = [batches[0], *batches[:TRIAL_STEPS]]  # the first one warms up
     with _forked_random_state(device):
-        for first, last in [batches[0]] + batches[:3]:  # the first one warms up
+        for first, last in first_steps:
             started = time.perf_counter()
-            images = normalise(train.images.batch(torch.arange(first, last)).to(device))
-            loss = F.cross_entropy(trial(images), train.labels[first:last].to(device))
+            indices = torch.arange(first, last)
+            images = options.movement.apply(normalise(train.images.batch(indices).to(device)), 0, 0, indices)
+            loss = F.cross_entropy(trial(images), train.labels[indices].to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             loss.item()
             seconds.append(time.perf_counter() - started)
-    return min(seconds[1:]) * len(batches)
+            if sum(seconds) > TRIAL_SECONDS and len(seconds) > 1:
+                break
+    return statistics.median(seconds[1:]) * len(batches)
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> torch.Tensor:
@@ -199,7 +213,10 @@ def _diverged(value: float, epoch: int, step: int, options: Options) -> Convolve
 
 
 def _state(
-    net: torch.nn.Module, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, progress: Progress
+    net: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    progress: Progress,
 ) -> State:
     stored = optimizer.state_dict()
     tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
@@ -220,7 +237,9 @@ def _state(
 def _restore(
     state: State, net: torch.nn.Module, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
 ) -> Progress:
-    net.load_state_dict({name.removeprefix("net."): tensor for name, tensor in state.tensors.items() if name.startswith("net.")})
+    net.load_state_dict(
+        {name.removeprefix("net."): tensor for name, tensor in state.tensors.items() if name.startswith("net.")}
+    )
     moments: dict[int, dict[str, Any]] = {}
     for name, tensor in state.tensors.items():
         if name.startswith("optimizer."):

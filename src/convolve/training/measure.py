@@ -40,7 +40,9 @@ def measure(net: torch.nn.Module, split: Split, normalise: Normalise, device: to
     net.eval()
     try:
         with torch.inference_mode():
-            pieces = [net(normalise(split.images.batch(part).to(device))).float().cpu() for part in _parts(len(split.labels))]
+            pieces = [
+                net(normalise(split.images.batch(part).to(device))).float().cpu() for part in _parts(len(split.labels))
+            ]
     finally:
         net.train(was_training)
     if not pieces:
@@ -52,4 +54,4 @@ def measure(net: torch.nn.Module, split: Split, normalise: Normalise, device: to
 
 
 def _parts(count: int) -> tuple[torch.Tensor, ...]:
-    return torch.arange(count).split(BATCH) if count else ()
+    return torch.split(torch.arange(count), BATCH) if count else ()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from convolve.errors import UnknownNameError, UsageError
+from convolve.training.augment import Movement
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "onecycle")
@@ -27,6 +28,7 @@ class Options:
     schedule: str
     seed: int
     device: str
+    movement: Movement = field(default_factory=Movement)
 
     def __post_init__(self) -> None:
         for name, value in (("epochs", self.epochs), ("batch-size", self.batch_size)):
