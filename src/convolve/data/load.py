@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from convolve.data import idx
@@ -16,7 +17,7 @@ from convolve.errors import InputError, UsageError
 def load(
     source: str | Path | None = None,
     *,
-    img_size: int | tuple[int, int] | None = None,
+    img_size: int | tuple[int, int] | Callable[[tuple[int, int]], tuple[int, int]] | None = None,
     channels: int | None = None,
     val_split: float | None = None,
     seed: int = 0,
@@ -25,7 +26,8 @@ def load(
 ) -> Dataset:
     """Read a data set: nothing or "digits", a folder of IDX files, or a folder or .zip of images in class folders.
 
-    `img_size` is a side or (h, w) and `channels` 1 or 3, both chosen from the data when absent. `val_split` is the part
+    `img_size` is a side, (h, w), or a function from the data's own size to the one that is wanted; `channels` is 1 or 3;
+    both are the data's own when absent. `val_split` is the part
     of the training images that is held out, decided by (seed, content), where the data brings no validation of its own.
     `workers` limits the decoding threads; `progress(what, done, total)` is told how far the reading is.
     Raises InputError when the data cannot be used, UsageError when an argument is wrong.
@@ -34,7 +36,7 @@ def load(
     >>> len(data.train), len(data.validation), data.test_count, data.size, data.classes[:3]
     (1258, 180, 359, (8, 8), ('0', '1', '2'))
     """
-    size = _size(img_size)
+    size = None if callable(img_size) else _size(img_size)
     if channels not in (None, 1, 3):
         raise UsageError("pictures have 1 channel (grey) or 3 (RGB)", f"got channels={channels}", "use 1 or 3")
     if val_split is not None and not 0 < val_split < 1:
@@ -55,6 +57,8 @@ def load(
         raise UsageError("validation is brought by the data or split off, not both", received, "leave val_split out")
 
     survey = found.survey(workers, progress)
+    if callable(img_size):
+        size = img_size(survey.size)
     want = Want(size or survey.size, channels or survey.channels, workers or None, progress)
     if "validation" in counts:
         how = "its own"
@@ -66,7 +70,7 @@ def load(
     _check_classes(train, found)
 
     tested = counts.get("test", 0)
-    said = [*survey.said, *_said_fit(survey, want)]
+    said = [*survey.said, *_said_fit(survey, want, img_size)]
     said.append(
         f"{len(train):,} train / {len(validation):,} validation ({how}) / {f'{tested:,}' if tested else 'no'} test"
     )
@@ -137,10 +141,10 @@ def _renamed(split: Split, name: str) -> Split:
     return Split(name, split.images, split.labels, split.ids, split.sizes, split.quarantined)
 
 
-def _said_fit(survey: Survey, want: Want) -> list[str]:
+def _said_fit(survey: Survey, want: Want, asked: object) -> list[str]:
     said = []
     if want.size != survey.size:
-        said.append(f"resized to {want.size[0]}x{want.size[1]}, as asked")
+        said.append(f"resized to {want.size[0]}x{want.size[1]}" + ("" if callable(asked) else ", as asked"))
     if want.channels != survey.channels:
         said.append("grey made RGB, as asked" if want.channels == 3 else "RGB made grey, as asked")
     return said
