@@ -17,6 +17,7 @@ VERBS = (
     Verb("evaluate", "convolve.cli.evaluate:evaluate", "Measure a trained model on labelled images."),
     Verb("predict", "convolve.cli.predict:predict", "Classify images with a trained model."),
     Verb("demo", "convolve.cli.demo:demo", "Train on the embedded digits and predict a few of them."),
+    Verb("data get", "convolve.cli.data:get", "Download a well-known data set: the one command that uses the network."),
     Verb("doctor", "convolve.cli.doctor:doctor", "Print versions, CPU, threads and folders, and what looks wrong."),
 )
 
