@@ -68,7 +68,9 @@ class Cifar10:
                     found = {
                         Path(member.name).name: stored.read(longest)
                         for member in archive
-                        if member.isreg() and Path(member.name).name in names and (stored := archive.extractfile(member))
+                        if member.isreg()
+                        and Path(member.name).name in names
+                        and (stored := archive.extractfile(member))
                     }
         except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
             received = f"{self._path}: {error}"
