@@ -138,10 +138,9 @@ class _Saved:
 
 def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers: int | None, observer: Observer) -> Run:
     started = time.perf_counter()
-    choose = _size_chooser(request)
     data = load(
         request.data,
-        img_size=choose(load(request.data).size) if callable(choose) else choose,
+        img_size=_size_chooser(request),
         val_split=request.val_split,
         seed=request.seed,
         workers=workers,
@@ -306,6 +305,9 @@ def _say(log: _Log, data: Dataset, request: Request, net: nn.Module, options: Op
         log.say(f"left out  {len(data.quarantined) - 10} more, listed in split.csv")
     parameters = sum(parameter.numel() for parameter in net.parameters())
     h, w = data.size
+    native = find(request.model)[1].size
+    if request.img_size is None and data.size == native:
+        log.say(f"          {h}x{w} is the size that {request.model} was made for")
     log.say(
         f"model     {request.model}, {data.channels}x{h}x{w} in, {len(data.classes)} classes, {parameters:,} parameters, from scratch"
     )
