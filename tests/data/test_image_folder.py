@@ -163,6 +163,7 @@ def test_pictures_decoded_on_demand_equal_resident_ones(
         streamed = load(folder, img_size=20, workers=workers)
         assert not isinstance(streamed.train.images, ResidentImages)
         assert same(streamed.train, resident.train)
+        assert same(streamed.validation, resident.validation)
         assert streamed.quarantined == resident.quarantined
         order = [torch.tensor([3, 1, 3]), torch.tensor([0]), torch.tensor([], dtype=torch.int64), torch.tensor([5, 2])]
         for indices, batch in zip(order, prefetched(streamed.train.images, order), strict=True):
@@ -389,6 +390,20 @@ def test_a_damaged_entry_of_a_zip_is_set_aside_by_name(good: dict[str, bytes], t
     data = load(path)
     assert [one.path for one in data.quarantined] == ["cat/3.png"]
     assert len(data.train) + len(data.validation) == 11
+
+
+def test_a_flipped_bit_that_the_picture_format_cannot_notice_is_noticed(
+    make_noise: Callable[..., Image.Image], tmp_path: Path
+) -> None:
+    path = tmp_path / "data.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(12):
+            make_noise(i, 20, 20).save(tmp_path / "x.bmp")
+            archive.write(tmp_path / "x.bmp", f"{'cat' if i % 2 else 'dog'}/{i}.bmp")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"cat/3.bmp") + 500] ^= 1
+    path.write_bytes(bytes(content))
+    assert [(one.path, one.reason) for one in load(path).quarantined] == [("cat/3.bmp", "its checksum is wrong")]
 
 
 def test_an_entry_that_is_longer_than_it_declares_is_set_aside_without_being_unpacked(

@@ -86,6 +86,14 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
         assert np.abs(pixels[0] - values / 65535 * 255).max() <= 0.5
 
 
+def test_32_bit_integers_are_scaled_as_16_bits_or_8_by_their_values(tmp_path: Path) -> None:
+    for top in (65535, 255):
+        values = RNG.integers(0, top + 1, (4, 6)).astype(np.int32)
+        values[0, 0] = top
+        pixels = shown(stored(Image.fromarray(values), "TIFF"), 1, tmp_path)
+        assert np.abs(pixels[0] - values / top * 255).max() <= 0.5
+
+
 def test_float_pictures_of_zero_to_one_are_scaled_and_nan_is_refused(tmp_path: Path) -> None:
     values = RNG.random((4, 6)).astype(np.float32)
     assert np.abs(shown(stored(Image.fromarray(values), "TIFF"), 1, tmp_path)[0] - values * 255).max() <= 0.5
@@ -164,6 +172,7 @@ BAD = {
     "a truncated JPEG": (broken("JPEG"), "truncated"),
     "a truncated PNG": (broken("PNG"), "image must be whole"),
     "a PostScript file": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is no image"),
+    "100 megapixels": (stored(Image.new("1", (10_000, 10_000)), "PNG"), f"more than {MAX_PIXELS:,} pixels"),
     "a bomb": (stored(Image.new("1", (30_000, 10_000)), "PNG"), f"more than {MAX_PIXELS:,} pixels"),
 }
 

@@ -42,7 +42,11 @@ class Header:
 def read_header(content: bytes, name: str) -> Header:
     """The Header of a file's bytes. Raises InputError as `open_picture` does."""
     with _opened(content, name) as image:
-        orientation = image.getexif().get(ORIENTATION, 1)
+        # Pillow decodes a whole PNG to look for EXIF behind its pixels, so look for the mark of it first.
+        may_turn = (
+            image.format != "PNG" or b"eXIf" in content or b"Raw profile type" in content or b"tiff:Ori" in content
+        )
+        orientation = image.getexif().get(ORIENTATION, 1) if may_turn else 1
         h, w = (image.width, image.height) if orientation in SIDEWAYS else (image.height, image.width)
         return Header(h, w, image.mode in GREY, orientation not in (0, 1))
 
@@ -80,7 +84,7 @@ def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
         raise InputError(
             "a file must be an image that Pillow can read", f"{name}: it is no image", _hint(name)
         ) from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         received = f"{name}: it claims more than {MAX_PIXELS:,} pixels (a decompression bomb)"
         raise InputError(f"an image may have up to {MAX_PIXELS:,} pixels", received, "scale it down") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
