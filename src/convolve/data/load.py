@@ -160,7 +160,7 @@ def _renamed(split: Split, name: str) -> Split:
 def _said_fit(survey: Survey, want: Want) -> list[str]:
     said = []
     if want.size != survey.size:
-        said.append(f"resized to {want.size[0]}x{want.size[1]}, as asked")
+        said.append(f"resized to {want.size[0]}x{want.size[1]}")
     if want.channels != survey.channels:
         said.append("grey made RGB, as asked" if want.channels == 3 else "RGB made grey, as asked")
     return said

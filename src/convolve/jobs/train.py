@@ -18,6 +18,7 @@ from convolve.data.load import load
 from convolve.data.preprocess import measure as measure_preprocessing
 from convolve.data.preprocess import normalise
 from convolve.data.records import Dataset
+from convolve.data.statistics import measure as measure_statistics
 from convolve.draw.style import write
 from convolve.draw.training import confusion, curves
 from convolve.errors import InputError, InterruptedRunError, UnknownNameError, UsageError
@@ -178,7 +179,7 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
         "architecture": architecture,
         "classes": list(data.classes),
         "preprocessing": preprocessing.to_dict(),
-        "statistics": {},
+        "statistics": measure_statistics(data.train).to_dict(),
         "data": data.name,
         "options": asdict(options),
         "versions": versions(),
