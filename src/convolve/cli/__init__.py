@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         output.message("interrupted")
         return 130
-    except BrokenPipeError:  # the reader of stdout went away (`| head`): not our error, and nothing more can be said there
+    except (
+        BrokenPipeError
+    ):  # the reader of stdout went away (`| head`): not our error, and nothing more can be said there
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except MemoryError as error:
@@ -40,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(problem, "--json" in words, debug)
     except Exception as error:  # a bug of ours, said plainly
         received = f"{type(error).__name__}: {error}"
-        problem = ConvolveError("convolve itself failed", received, "run again with --debug for the traceback, and report it")
+        problem = ConvolveError(
+            "convolve itself failed", received, "run again with --debug for the traceback, and report it"
+        )
         return _fail(problem, "--json" in words, debug)
     return 0
 

@@ -32,7 +32,13 @@ def message(text: str) -> None:
 
 def document(schema: str, content: Mapping[str, Any]) -> None:
     """Write one JSON document to stdout: `schema` names its shape (docs/json.md), `version` counts changes to it."""
-    json.dump({"schema": f"convolve.{schema}", "version": 1, **content}, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
+    json.dump(
+        {"schema": f"convolve.{schema}", "version": 1, **content},
+        sys.stdout,
+        indent=2,
+        ensure_ascii=False,
+        allow_nan=False,
+    )
     sys.stdout.write("\n")
 
 
