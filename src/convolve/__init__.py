@@ -15,6 +15,15 @@ PUBLIC: dict[str, str] = {
     "ConvolveError": "convolve.errors",
     "UsageError": "convolve.errors",
     "InputError": "convolve.errors",
+    "ConvProblem": "convolve.problem",
+    "Algorithm": "convolve.ops.algorithm",
+    "precision": "convolve.ops.precision",
+    "conv1d": "convolve.ops.conv",
+    "conv2d": "convolve.ops.conv",
+    "conv3d": "convolve.ops.conv",
+    "conv_transpose1d": "convolve.ops.conv",
+    "conv_transpose2d": "convolve.ops.conv",
+    "conv_transpose3d": "convolve.ops.conv",
 }
 
 __all__ = ["PUBLIC", "__version__", *PUBLIC]
