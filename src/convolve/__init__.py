@@ -36,6 +36,15 @@ PUBLIC: dict[str, str] = {
     "trainable_pool1d": "convolve.ops.pool_trainable",
     "trainable_pool2d": "convolve.ops.pool_trainable",
     "trainable_pool3d": "convolve.ops.pool_trainable",
+    "ConvProblem": "convolve.problem",
+    "Algorithm": "convolve.ops.algorithm",
+    "precision": "convolve.ops.precision",
+    "conv1d": "convolve.ops.conv",
+    "conv2d": "convolve.ops.conv",
+    "conv3d": "convolve.ops.conv",
+    "conv_transpose1d": "convolve.ops.conv",
+    "conv_transpose2d": "convolve.ops.conv",
+    "conv_transpose3d": "convolve.ops.conv",
 }
 
 __all__ = ["PUBLIC", "__version__", *PUBLIC]
