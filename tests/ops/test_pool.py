@@ -25,7 +25,9 @@ def windows(window: Window, size: tuple[int, ...], ceil: bool) -> dict[tuple[int
     """Every output position with the real input positions that it reads, in row-major order: the definition, by loops."""
     result = {}
     for output in itertools.product(*map(range, window.output_size(size, ceil))):
-        per_axis = [[i for _, i in window.taps(axis, n, j)] for axis, (n, j) in enumerate(zip(size, output, strict=True))]
+        per_axis = [
+            [i for _, i in window.taps(axis, n, j)] for axis, (n, j) in enumerate(zip(size, output, strict=True))
+        ]
         result[output] = list(itertools.product(*per_axis))
     return result
 
@@ -76,7 +78,10 @@ def random_case(seed: int) -> tuple[int, tuple[int, ...], dict, bool]:
         }
         ceil = rng.random() < 0.4
         window = Window.of(*(arguments[name] for name in ("kernel_size", "stride", "padding", "dilation")), axes=axes)
-        if min(window.output_size(size, ceil)) >= 1 and min(n + p + q for n, (p, q) in zip(size, window.padding, strict=True)) > 0:
+        if (
+            min(window.output_size(size, ceil)) >= 1
+            and min(n + p + q for n, (p, q) in zip(size, window.padding, strict=True)) > 0
+        ):
             return axes, size, {**arguments, "ceil_mode": ceil}, ceil
 
 
@@ -158,6 +163,16 @@ def test_pooling_is_torchs_wherever_torch_can_express_it(axes: int, seed: int) -
         torch.testing.assert_close(ours, TORCH_AVG[axes](leaf, **arguments, count_include_pad=include))
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (3, 3), (4, 3), (2, 2)])
+def test_with_ceil_a_window_larger_than_the_input_is_one_output_as_in_torch(kernel: int, stride: int) -> None:
+    x = torch.tensor([[[[1.0, 4.0], [2.0, 3.0]]]], requires_grad=True)
+    for ours, theirs in ((convolve.max_pool2d, F.max_pool2d), (convolve.avg_pool2d, F.avg_pool2d)):
+        for leaf in (x, x.detach()):
+            assert ours(leaf, kernel, stride, ceil_mode=True).equal(theirs(leaf, kernel, stride, ceil_mode=True))
+    with pytest.raises(ShapeError):
+        convolve.max_pool2d(x, 4, 2, ceil_mode=True)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
 def test_the_maximum_of_integers_is_exact_in_every_dtype_and_rank(dtype: torch.dtype) -> None:
     info = torch.iinfo(dtype)
@@ -179,7 +194,9 @@ def test_the_average_of_int64_rounds_toward_zero_as_torch_does() -> None:
     plane = torch.randint(-99, 99, (1, 2, 7, 9))
     assert convolve.avg_pool2d(plane, (2, 3), 1, (1, 1)).equal(F.avg_pool2d(plane, (2, 3), 1, (1, 1)))
     assert convolve.avg_pool2d(plane, 2, 1, dilation=2).equal(
-        (plane[..., :-2, :-2] + plane[..., :-2, 2:] + plane[..., 2:, :-2] + plane[..., 2:, 2:]).div(4, rounding_mode="trunc")
+        (plane[..., :-2, :-2] + plane[..., :-2, 2:] + plane[..., 2:, :-2] + plane[..., 2:, 2:]).div(
+            4, rounding_mode="trunc"
+        )
     )
 
 
@@ -204,9 +221,10 @@ def test_same_padding_gives_ceil_of_size_over_stride_and_differs_in_the_side_of_
     same = convolve.max_pool1d(-x, kernel, stride, "same")
     lower = convolve.max_pool1d(x.flip(-1).neg(), kernel, stride, "same_lower")
     assert same.shape[-1] == -(-size // stride)
-    assert convolve.avg_pool1d(x, kernel, stride, "valid" if size >= kernel else 6).shape == F.avg_pool1d(
-        F.pad(x, (0, 0) if size >= kernel else (6, 6)), kernel, stride
-    ).shape
+    assert (
+        convolve.avg_pool1d(x, kernel, stride, "valid" if size >= kernel else 6).shape
+        == F.avg_pool1d(F.pad(x, (0, 0) if size >= kernel else (6, 6)), kernel, stride).shape
+    )
     # Mirrored data and mirrored padding give the mirrored result when the last window ends at the padding's end.
     extra = max(0, (same.shape[-1] - 1) * stride + kernel - size)
     if (same.shape[-1] - 1) * stride + kernel == size + extra:
@@ -347,9 +365,7 @@ def test_adaptive_and_global_pooling_equal_their_definition(axes: int) -> None:
     size = (13, 7, 5)[:axes]
     x = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     outputs = (6, 7, 2)[:axes]
-    ranges = [
-        [range(j * n // m, -(-(j + 1) * n // m)) for j in range(m)] for n, m in zip(size, outputs, strict=True)
-    ]
+    ranges = [[range(j * n // m, -(-(j + 1) * n // m)) for j in range(m)] for n, m in zip(size, outputs, strict=True)]
     maximum = getattr(convolve, f"adaptive_max_pool{axes}d")(x, outputs, return_indices=True)
     average = getattr(convolve, f"adaptive_avg_pool{axes}d")(x, outputs)
     assert getattr(convolve, f"adaptive_max_pool{axes}d")(x, outputs).equal(maximum[0])
@@ -395,7 +411,11 @@ def test_trainable_pooling_is_weight_times_pooled_plus_bias(axes: int, mode: str
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda x: convolve.max_pool2d(x[0, 0], 2), ShapeError, r"takes \(n, c, h, w\) or \(c, h, w\); got shape \(5, 5\)"),
+        (
+            lambda x: convolve.max_pool2d(x[0, 0], 2),
+            ShapeError,
+            r"takes \(n, c, h, w\) or \(c, h, w\); got shape \(5, 5\)",
+        ),
         (lambda x: convolve.max_pool1d(x, 2), ShapeError, "pooling over 1 axis takes"),
         (lambda x: convolve.max_pool2d(x, 6), ShapeError, r"height the window covers 6 but the input has 5 \+ 0 \+ 0"),
         (lambda x: convolve.max_pool2d(x, (1, 3), dilation=3), ShapeError, "width the window covers 7"),
@@ -415,9 +435,17 @@ def test_trainable_pooling_is_weight_times_pooled_plus_bias(axes: int, mode: str
         (lambda x: convolve.adaptive_max_pool2d(x.long(), 2), UsageError, r"convert with \.double"),
         (lambda x: convolve.adaptive_max_pool2d(x[..., :0], 2), ShapeError, "non-empty input"),
         (lambda x: convolve.global_avg_pool2d(x[..., :0]), ShapeError, "non-empty input"),
-        (lambda x: convolve.trainable_pool2d(x, torch.ones(1), None, 2), ShapeError, r"got shape \(1,\) for 2 channels"),
+        (
+            lambda x: convolve.trainable_pool2d(x, torch.ones(1), None, 2),
+            ShapeError,
+            r"got shape \(1,\) for 2 channels",
+        ),
         (lambda x: convolve.trainable_pool2d(x, torch.ones(2), torch.ones(3), 2), ShapeError, "the bias of trainable"),
-        (lambda x: convolve.trainable_pool2d(x, torch.ones(2), None, 2, mode="mean"), UnknownNameError, "mode of trainable"),
+        (
+            lambda x: convolve.trainable_pool2d(x, torch.ones(2), None, 2, mode="mean"),
+            UnknownNameError,
+            "mode of trainable",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_with_rule_received_and_remedy(call, error, words: str) -> None:

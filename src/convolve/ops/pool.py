@@ -1,3 +1,4 @@
+# ruff: noqa: A002 - torch names its argument `input`
 """Pooling under the names and arguments of torch.nn.functional, with more freedom in the window.
 
 Beyond torch: padding per side as (before, after) per axis, "same", "same_lower" and "valid"; padding of more than half a window;
@@ -14,13 +15,11 @@ from typing import Literal, overload
 
 from torch import Tensor
 
-from convolve.errors import ShapeError, UnknownNameError, UsageError
-from convolve.geometry import Pair, Window, checked, per_axis, same_padding
+from convolve.errors import UsageError
+from convolve.geometry import Window, checked
+from convolve.ops.arguments import Padding, Size, check_rank, window_for
 from convolve.ops.pooling import Pooling, pool, pool_with_indices
 
-Size = int | Sequence[int]
-Padding = int | Sequence[int] | Sequence[Pair] | str
-NAMED_PADDING = ("valid", "same", "same_lower")
 
 
 @overload
@@ -231,37 +230,11 @@ def avg_pool3d(
 def pooling_window(
     x: Tensor, axes: int, kernel_size: Size, stride: Size | None, padding: Padding, dilation: Size
 ) -> Window:
-    """The checked window of the loose arguments of one call."""
-    check_rank(x, axes)
-    kernel = per_axis(kernel_size, axes, "kernel_size", at_least=1)
-    no_stride = stride is None or (
-        isinstance(stride, Sequence) and len(stride) == 0
-    )  # torch takes both for "as the kernel"
-    steps = kernel if no_stride else per_axis(stride, axes, "stride", at_least=1)  # type: ignore[arg-type]
-    gaps = per_axis(dilation, axes, "dilation", at_least=1)
-    if isinstance(padding, str):
-        if padding not in NAMED_PADDING:
-            raise UnknownNameError.of("padding", padding, NAMED_PADDING)
-        if padding == "valid":
-            padding = 0
-        else:
-            parts = zip(x.shape[-axes:], kernel, steps, gaps, strict=True)
-            padding = [same_padding(n, k, s, d, lower=padding == "same_lower") for n, k, s, d in parts]
-    return Window.of(kernel, steps, padding, gaps, axes=axes)
-
-
-def check_rank(x: Tensor, axes: int) -> None:
-    if x.dim() not in (axes + 1, axes + 2):
-        words = {
-            1: "(n, c, length) or (c, length)",
-            2: "(n, c, h, w) or (c, h, w)",
-            3: "(n, c, d, h, w) or (c, d, h, w)",
-        }
-        raise ShapeError(
-            f"pooling over {axes} {'axis' if axes == 1 else 'axes'} takes {words[axes]}",
-            f"got shape {tuple(x.shape)}",
-            "add or remove axes, for example with x[None]",
-        )
+    """The checked window of one pooling call; no stride, or an empty one as torch's scripts pass it, means the kernel's size."""
+    check_rank("pooling", x.shape, axes)
+    if stride is None or (isinstance(stride, Sequence) and len(stride) == 0):
+        stride = kernel_size
+    return window_for(x.shape[-axes:], kernel_size, stride, padding, dilation)
 
 
 def _divisor(divisor: int | None) -> int | None:

@@ -1,3 +1,4 @@
+# ruff: noqa: A002 - torch names its argument `input`
 """Pooling to a given size, under torch.nn.functional's names, and over everything: adaptive and global.
 
 Output j of m reads inputs floor(j n / m) up to, not including, ceil((j+1) n / m): windows that cover the axis and may overlap by
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from convolve.errors import ShapeError, UsageError
 from convolve.geometry import LARGEST, checked
-from convolve.ops.pool import check_rank
+from convolve.ops.arguments import check_rank
 
 OutputSize = int | Sequence[int | None]
 
@@ -190,7 +191,7 @@ def global_avg_pool3d(input: Tensor) -> Tensor:
 
 def _adaptive_size(x: Tensor, axes: int, output_size: OutputSize) -> list[int]:
     """The checked output size; None, or a None in it, keeps the input's."""
-    check_rank(x, axes)
+    check_rank("pooling", x.shape, axes)
     _needs_fractions(x)
     wanted = list(output_size) if isinstance(output_size, Sequence) else [output_size] * axes
     size = x.shape[-axes:]
@@ -210,7 +211,7 @@ def _adaptive_size(x: Tensor, axes: int, output_size: OutputSize) -> list[int]:
 
 
 def _whole(x: Tensor, axes: int) -> Tensor:
-    check_rank(x, axes)
+    check_rank("pooling", x.shape, axes)
     if any(n == 0 for n in x.shape[-axes:]):
         raise ShapeError(
             "global pooling needs something to pool", f"got shape {tuple(x.shape)}", "give a non-empty input"

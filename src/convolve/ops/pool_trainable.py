@@ -1,3 +1,4 @@
+# ruff: noqa: A002 - torch names its argument `input`
 """Pooling with parameters: each channel's pooled map times a weight, plus a bias.
 
 LeNet-5's S2 and S4 are the "sum" form, followed by a sigmoid (LeCun, Bottou, Bengio, Haffner 1998, section II.B): (1 + 1) · c
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from convolve.errors import ShapeError, UnknownNameError
 from convolve.geometry import Window
-from convolve.ops.pool import Padding, Size, pooling_window
+from convolve.ops.arguments import Padding, Size
+from convolve.ops.pool import pooling_window
 from convolve.ops.pooling import Pooling, pool
 
 TrainableMode = Literal["sum", "avg", "max"]

@@ -6,8 +6,8 @@ Torch's own kernel serves wherever it can express the problem. Elsewhere the pad
   values gathered from there, so that every derivative of every order is torch's own.
 
 Rules, all torch's (tests/ops/test_pool.py): the first of equal maxima counts, the last NaN beats everything, a window of nothing
-but -inf has the index of its first real element. New here: of a window wholly in padding the maximum is -inf (the smallest integer) with
-index -1, and the average is 0.
+but -inf has the index of its first real element. New here: of a window wholly in padding the maximum is -inf (or the smallest
+integer) with index -1, and the average is 0.
 """
 
 from __future__ import annotations
@@ -53,11 +53,12 @@ def pool(x: Tensor, problem: Pooling) -> Tensor:
     """The pooled values of x (…, spatial axes)."""
     if problem.window.axes == 1:
         return pool(x.unsqueeze(-2), problem.lifted()).squeeze(-2)
-    size, outputs = _check(x, problem)
+    size = _check(x, problem)
+    if _torch_can(x, problem, size) and not _axis_by_axis(x, problem):
+        return _torch_maximum(x, problem) if problem.kind == "max" else _torch_average(x, problem)
+    outputs = problem.window.output_size(size, problem.ceil)
     narrow = _with_32_bits(problem, outputs)
-    if problem.kind == "max":
-        return _maximum(x, narrow, size, outputs)
-    return _average(x, narrow, size, outputs)
+    return (_maximum if problem.kind == "max" else _average)(x, narrow, size, outputs)
 
 
 def pool_with_indices(x: Tensor, problem: Pooling) -> tuple[Tensor, Tensor]:
@@ -65,10 +66,11 @@ def pool_with_indices(x: Tensor, problem: Pooling) -> tuple[Tensor, Tensor]:
     if problem.window.axes == 1:
         values, indices = pool_with_indices(x.unsqueeze(-2), problem.lifted())
         return values.squeeze(-2), indices.squeeze(-2)
-    size, outputs = _check(x, problem)
+    size = _check(x, problem)
+    if _torch_can(x, problem, size):
+        return _torch_maximum_with_indices(x, problem)
+    outputs = problem.window.output_size(size, problem.ceil)
     narrow = _with_32_bits(problem, outputs)
-    if _torch_can(x, narrow, size):
-        return _torch_maximum_with_indices(x, narrow)
     indices = _indices(x.detach(), narrow, size, outputs)
     return _gather(x, indices, len(size)), indices
 
@@ -82,12 +84,9 @@ def lowest(dtype: torch.dtype) -> float | int:
 
 
 def _maximum(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
-    direct = _torch_can(x, problem, size)
-    if _axis_by_axis(x, problem) or (x.shape[-len(size) - 1] == 0 and not direct):
+    if _axis_by_axis(x, problem) or x.shape[-len(size) - 1] == 0:
         padded = _padded(x, problem.window, size, outputs, lowest(x.dtype))
         return _reduce(padded, problem.window, outputs, torch.maximum)
-    if direct:
-        return _torch_maximum(x, problem)
     return _gather(x, _indices(x.detach(), problem, size, outputs), len(size))
 
 
@@ -151,20 +150,21 @@ def _gather(x: Tensor, indices: Tensor, axes: int) -> Tensor:
 
 def _average(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
     window = problem.window
-    wide = x.float() if x.dtype in _HALF else x
+    padded = _padded(x.float() if x.dtype in _HALF else x, window, size, outputs, 0)
     dilated = any(d != 1 for d in window.dilation)
-    if not dilated and not _axis_by_axis(x, problem):
-        if _torch_can(x, problem, size) and (window.axes == 2 or wide is x):
-            before = [pair[0] for pair in window.padding]
-            settings = (window.kernel, window.stride, before, problem.ceil, problem.include_pad, problem.divisor)
-            return F.avg_pool2d(x, *settings) if window.axes == 2 else F.avg_pool3d(x, *settings)
-        if x.shape[-window.axes - 1] != 0:
-            padded = _padded(wide, window, size, outputs, 0)
-            function = F.avg_pool2d if window.axes == 2 else F.avg_pool3d
-            total = function(padded, window.kernel, window.stride, divisor_override=1)
-            return _divided(total, problem, size, outputs).to(x.dtype)
-    total = _reduce(_padded(wide, window, size, outputs, 0), window, outputs, torch.add)
+    if dilated or x.shape[-window.axes - 1] == 0 or _axis_by_axis(x, problem):
+        total = _reduce(padded, window, outputs, torch.add)
+    else:
+        bare = replace(window, padding=((0, 0),) * window.axes)
+        total = _torch_average(padded, Pooling("average", bare, divisor=1))
     return _divided(total, problem, size, outputs).to(x.dtype)
+
+
+def _torch_average(x: Tensor, problem: Pooling) -> Tensor:
+    window = problem.window
+    function = F.avg_pool2d if window.axes == 2 else F.avg_pool3d
+    before = tuple(pair[0] for pair in window.padding)
+    return function(x, window.kernel, window.stride, before, problem.ceil, problem.include_pad, problem.divisor)
 
 
 def _divided(total: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
@@ -193,8 +193,8 @@ def _quotient(total: Tensor, divisor: Tensor | int) -> Tensor:
 # -- what both share
 
 
-def _check(x: Tensor, problem: Pooling) -> tuple[Sequence[int], tuple[int, ...]]:
-    """The spatial size of x and of the result, after the checks that need them."""
+def _check(x: Tensor, problem: Pooling) -> Sequence[int]:
+    """The spatial size of x, after the checks."""
     window = problem.window
     size = x.shape[-window.axes :]
     if x.dtype.is_complex or x.dtype == torch.bool:
@@ -205,16 +205,15 @@ def _check(x: Tensor, problem: Pooling) -> tuple[Sequence[int], tuple[int, ...]]
             f"got {x.dtype}",
             "convert with .to(torch.int64), or with .float() for the exact mean",
         )
-    outputs = window.output_size(size, problem.ceil)
     names = _AXES[-window.axes :]
-    for name, n, (p, q), extent, m in zip(names, size, window.padding, window.extent, outputs, strict=True):
-        if m < 1:
+    for axis, (name, n, (p, q), extent) in enumerate(zip(names, size, window.padding, window.extent, strict=True)):
+        if n + p + q < extent and window.output_size(size, problem.ceil)[axis] < 1:
             raise ShapeError(
                 "the pooling window must fit in the padded input",
                 f"along the {name} the window covers {extent} but the input has {n} + {p} + {q}",
                 "use a smaller kernel_size or dilation, or more padding",
             )
-    return size, outputs
+    return size
 
 
 def _with_32_bits(problem: Pooling, outputs: Sequence[int]) -> Pooling:
@@ -238,9 +237,12 @@ def _with_32_bits(problem: Pooling, outputs: Sequence[int]) -> Pooling:
 def _torch_can(x: Tensor, problem: Pooling, size: Sequence[int]) -> bool:
     """Whether torch's kernel expresses the problem: equal sides, at most half a window of padding, something to read."""
     window = problem.window
+    if problem.kind == "average" and (any(d != 1 for d in window.dilation) or (window.axes == 3 and x.dtype in _HALF)):
+        return False
     reach = window.extent if problem.kind == "max" else window.kernel
     sides = all(p == q and 0 <= p <= k // 2 for (p, q), k in zip(window.padding, reach, strict=True))
-    return sides and all(n > 0 for n in size) and x.shape[-window.axes - 1] > 0
+    fits = max(*window.kernel, *window.stride, *window.dilation) <= _INT32
+    return sides and fits and all(n > 0 for n in size) and x.shape[-window.axes - 1] > 0
 
 
 def _axis_by_axis(x: Tensor, problem: Pooling) -> bool:
