@@ -135,7 +135,8 @@ class ConvProblem:
     def normalise(self) -> ConvProblem:
         """The same arithmetic in its plainest record, so that equal work has equal keys.
 
-        The tail of the padding that no output reads is cut; a stride or dilation that nothing depends on is 1. Only for problems whose kernel fits.
+        The tail of the padding that no output reads is cut; a stride or dilation that nothing depends on is 1.
+        Only for problems whose kernel fits.
         """
         axes = [
             _plain_axis(*axis)

@@ -35,7 +35,6 @@ class ConvCall:
         return f"{self.role} {window_text(self.window)} g{self.groups}{extra} {self.algorithm} {self.precision}"
 
     @staticmethod
-    @lru_cache(maxsize=4096)
     def parse(text: str) -> ConvCall:
         """The call that `text` holds; the inverse of `str`."""
         role, kernel, *words, algorithm, precision = text.split(" ")
@@ -85,6 +84,25 @@ class ConvCall:
             layout_of(a, b),
             a.device.type,
         )
+
+
+@lru_cache(maxsize=4096)
+def remembered_call(text: str) -> ConvCall:
+    """ConvCall.parse, remembered; not for code that torch.compile traces, which ignores such caches and warns."""
+    return ConvCall.parse(text)
+
+
+def derived_text(text: str, role: Role, input_size: Sequence[int]) -> str:
+    """The text of the same convolution in another role (ConvCall.as_role)."""
+    try:
+        return _derived_text(text, role, tuple(input_size))
+    except TypeError:  # symbolic sizes cannot be remembered
+        return str(remembered_call(text).as_role(role, input_size))
+
+
+@lru_cache(maxsize=4096)
+def _derived_text(text: str, role: Role, input_size: tuple[int, ...]) -> str:
+    return str(remembered_call(text).as_role(role, input_size))
 
 
 def layout_of(a: Tensor, b: Tensor) -> Layout:

@@ -9,8 +9,10 @@ included. This file checks and normalises the loose arguments into one call; `ru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,12 +20,14 @@ from torch import Tensor
 from convolve.errors import ShapeError, UnknownNameError, UsageError
 from convolve.geometry import Pair, Window, checked, padding_pairs, per_axis
 from convolve.ops.algorithm import Algorithm
-from convolve.ops.call import ConvCall
-from convolve.ops.choose import algorithm_name
+from convolve.ops.algorithms import torch_row
+from convolve.ops.call import ConvCall, remembered_call
+from convolve.ops.choose import algorithm_name, choose
+from convolve.ops.execute import AUTOCAST_DEVICES
 from convolve.ops.precision import current_precision
 from convolve.ops.rule import convolve
 from convolve.ops.windows import PADDING_MODES, PaddingMode, mode_pad, mode_pad_adjoint, with_bias
-from convolve.problem import check_fits, check_groups, same_pairs, transposed_size
+from convolve.problem import ROLES, check_fits, check_groups, same_pairs, transposed_size
 
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[Pair]
@@ -57,7 +61,7 @@ def conv1d(
     tensor([-1., -2., -4.])
     """
     extras = (padding_mode, flip_kernel, group_order, accumulate, algorithm)
-    return _conv(1, input, weight, bias, stride, padding, dilation, groups, partial_maps, *extras)
+    return _start(_conv, 1, input, weight, bias, (stride, padding, dilation, groups, partial_maps, *extras))
 
 
 def conv2d(
@@ -76,7 +80,9 @@ def conv2d(
     accumulate: torch.dtype | None = None,
     algorithm: str | Algorithm = "auto",
 ) -> Tensor:
-    """2-D convolution: (n, c, h, w) with weight (k, c / groups, r, s) gives (n, k, p, q), p = (h + padding - extent) // stride + 1.
+    """2-D convolution: (n, c, h, w) with weight (k, c / groups, r, s) gives (n, k, p, q).
+
+    p = (h + both paddings - extent) // stride + 1, where the extent is dilation * (r - 1) + 1.
 
     Also one image (c, h, w), and one plain array (h, w) with one plain kernel (r, s).
 
@@ -96,7 +102,7 @@ def conv2d(
     torch.Size([1, 1, 3, 3])
     """
     extras = (padding_mode, flip_kernel, group_order, accumulate, algorithm)
-    return _conv(2, input, weight, bias, stride, padding, dilation, groups, partial_maps, *extras)
+    return _start(_conv, 2, input, weight, bias, (stride, padding, dilation, groups, partial_maps, *extras))
 
 
 def conv3d(
@@ -123,7 +129,7 @@ def conv3d(
             [54., 54.]])
     """
     extras = (padding_mode, flip_kernel, group_order, accumulate, algorithm)
-    return _conv(3, input, weight, bias, stride, padding, dilation, groups, partial_maps, *extras)
+    return _start(_conv, 3, input, weight, bias, (stride, padding, dilation, groups, partial_maps, *extras))
 
 
 def conv_transpose1d(
@@ -150,7 +156,8 @@ def conv_transpose1d(
     tensor([ 1., 10.,  2., 20.])
     """
     extras = (padding_mode, flip_kernel, group_order, accumulate, algorithm)
-    return _transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation, output_size, *extras)
+    arguments = (stride, padding, output_padding, groups, dilation, output_size, *extras)
+    return _start(_transposed, 1, input, weight, bias, arguments)
 
 
 def conv_transpose2d(
@@ -183,7 +190,8 @@ def conv_transpose2d(
     torch.Size([1, 1, 5, 4])
     """
     extras = (padding_mode, flip_kernel, group_order, accumulate, algorithm)
-    return _transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation, output_size, *extras)
+    arguments = (stride, padding, output_padding, groups, dilation, output_size, *extras)
+    return _start(_transposed, 2, input, weight, bias, arguments)
 
 
 def conv_transpose3d(
@@ -210,7 +218,68 @@ def conv_transpose3d(
     tensor(64.)
     """
     extras = (padding_mode, flip_kernel, group_order, accumulate, algorithm)
-    return _transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation, output_size, *extras)
+    arguments = (stride, padding, output_padding, groups, dilation, output_size, *extras)
+    return _start(_transposed, 3, input, weight, bias, arguments)
+
+
+def _start(
+    general: Callable[..., Tensor],
+    axes: int,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    arguments: tuple[Any, ...],
+) -> Tensor:
+    """The short way for a call that was checked before, else the `general` way, which checks and prepares it."""
+    key = None
+    if not (torch.compiler.is_compiling() or torch._C._is_any_autocast_enabled()):
+        try:
+            layout = x.stride() if not x.is_contiguous() else weight.is_contiguous()
+            key = (general, axes, arguments, x.shape, weight.shape, x.dtype, x.device, layout, current_precision())
+            ready = _READY.get(key)
+        except (AttributeError, TypeError):
+            key = ready = None  # lists, symbolic sizes, no tensors: nothing to remember them by
+        if ready is not None:
+            if ready.native is not None and (ready.every_role or not _needs_gradient(x, weight, bias)):
+                with contextlib.suppress(RuntimeError):  # the general way finds the words for what torch refuses
+                    return ready.native(x, weight, bias)
+            elif weight.dtype == x.dtype and (
+                bias is None or (bias.dtype == x.dtype and tuple(bias.shape) == (ready.channels,))
+            ):
+                return convolve(x, weight, bias, ready.text)
+    return general(axes, x, weight, bias, *arguments, key=key)
+
+
+class _Ready(NamedTuple):
+    """What is remembered of a checked call whose tensors need no preparation."""
+
+    native: Callable[[Tensor, Tensor, Tensor | None], Tensor] | None
+    """The one operator of torch that computes it, if the row `torch` is chosen; its own derivative is right too."""
+    every_role: bool
+    """Whether the row `torch` is also chosen for both gradients."""
+    text: str
+    channels: int
+
+
+_READY: dict[tuple[object, ...], _Ready] = {}
+_MOST_READY = 4096
+
+
+def _remember(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) -> None:
+    if key is None or not x.is_floating_point():
+        return
+    call = remembered_call(text)
+    problem = call.problem(x, w)
+    rows = [choose(replace(problem, role=role), call.algorithm, call.precision).name for role in (call.role, *ROLES)]
+    native = torch_row.native(problem) if rows[0] == "torch" and problem.macs else None
+    if len(_READY) >= _MOST_READY:
+        _READY.clear()
+    channels = problem.filters if call.role == "output" else problem.channels
+    _READY[key] = _Ready(native, set(rows) == {"torch"}, text, channels)
+
+
+def _needs_gradient(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and (x.requires_grad or w.requires_grad or (bias is not None and bias.requires_grad))
 
 
 def _conv(
@@ -228,6 +297,7 @@ def _conv(
     group_order: GroupOrder,
     accumulate: torch.dtype | None,
     algorithm: str | Algorithm,
+    key: tuple[object, ...] | None = None,
 ) -> Tensor:
     _check_names(mode, group_order)
     plain = _ranks(axes, x, weight)
@@ -261,7 +331,10 @@ def _conv(
             raise UsageError("partial maps have no bias", "got one", "add it after summing them: maps.sum(2)")
         w = w.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 2).unsqueeze(1)
         groups *= maps
-    y = convolve(x, w, bias, _text(window, groups, "output", (0,) * axes, algorithm))
+    text = _text(window, groups, "output", (0,) * axes, algorithm)
+    if (mode, flip_kernel, group_order, partial_maps, single) == ("zeros", False, "contiguous", False, False):
+        _remember(key, x, w, text)
+    y = convolve(x, w, bias, text)
     if partial_maps:
         y = y.unflatten(1, (groups // maps, maps, -1)).transpose(2, 3).flatten(1, 2)
     y = y[0] if single else y
@@ -284,6 +357,7 @@ def _transposed(
     group_order: GroupOrder,
     accumulate: torch.dtype | None,
     algorithm: str | Algorithm,
+    key: tuple[object, ...] | None = None,
 ) -> Tensor:
     _check_names(mode, group_order)
     plain = _ranks(axes, y, weight)
@@ -327,7 +401,10 @@ def _transposed(
     after = [(p, q - (o - i)) for (p, q), o, i in zip(window.padding, extra, inside, strict=True)]
     window = Window(window.kernel, window.stride, tuple(after), window.dilation, window.input_dilation)
     late = mode != "zeros" or group_order == "interleaved"
-    x = convolve(y, w, None if late else bias, _text(window, groups, "input_gradient", inside, algorithm))
+    text = _text(window, groups, "input_gradient", inside, algorithm)
+    if not (late or flip_kernel or single):
+        _remember(key, y, w, text)
+    x = convolve(y, w, None if late else bias, text)
     if mode != "zeros":
         x = mode_pad_adjoint(x, pairs, mode)
     if group_order == "interleaved":
@@ -418,7 +495,7 @@ def _dtypes(
         return x.to(wide), w.to(wide), None if bias is None else bias.to(wide)
     if accumulate is not None:
         raise UsageError("accumulate is for integer tensors", f"got {x.dtype} and {w.dtype}", "leave it out")
-    if torch.is_autocast_enabled(x.device.type):
+    if x.device.type in AUTOCAST_DEVICES and torch.is_autocast_enabled(x.device.type):
         narrow = torch.get_autocast_dtype(x.device.type)
         x, w = _autocast(x, narrow), _autocast(w, narrow)
         bias = None if bias is None else _autocast(bias, narrow)

@@ -7,19 +7,20 @@ from torch import Tensor
 
 from convolve.ops import roles
 from convolve.ops.algorithm import Algorithm
-from convolve.ops.call import ConvCall, format_of
+from convolve.ops.call import format_of, remembered_call
 from convolve.ops.choose import choose, find
 from convolve.ops.windows import with_bias
 from convolve.problem import ConvProblem
 
 _PLANS: dict[tuple[object, ...], tuple[ConvProblem, Algorithm]] = {}
 _MOST_PLANS = 4096
+AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")  # asking about any other raises
 
 
 def execute(a: Tensor, b: Tensor, bias: Tensor | None, text: str) -> Tensor:
     """The result of the call that `text` describes, in the memory format of its operands."""
     problem, row = plan(a, b, text)
-    if torch.is_autocast_enabled(a.device.type):
+    if a.device.type in AUTOCAST_DEVICES and torch.is_autocast_enabled(a.device.type):
         with torch.autocast(a.device.type, enabled=False):  # the operands were cast at the public call; sums stay wide
             return _compute(row, problem, a, b, bias)
     return _compute(row, problem, a, b, bias)
@@ -27,10 +28,10 @@ def execute(a: Tensor, b: Tensor, bias: Tensor | None, text: str) -> Tensor:
 
 def plan(a: Tensor, b: Tensor, text: str) -> tuple[ConvProblem, Algorithm]:
     """The problem and its row, remembered per call and shapes."""
-    key = (text, a.shape, b.shape, a.dtype, a.device.type, a.stride(), b.stride(), torch.get_num_threads())
+    key = (text, a.shape, b.shape, a.dtype, a.device.type, a.stride(), b.stride())
     found = _PLANS.get(key)
     if found is None:
-        call = ConvCall.parse(text)
+        call = remembered_call(text)
         problem = call.problem(a, b).validate()
         found = problem, choose(problem, call.algorithm, call.precision)
         if len(_PLANS) >= _MOST_PLANS:

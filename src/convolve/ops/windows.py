@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -39,14 +39,18 @@ def stuff_zeros(x: Tensor, input_dilation: Sequence[int]) -> Tensor:
     first = x.dim() - len(input_dilation)
     sizes = [max(0, e * (n - 1) + 1) for n, e in zip(x.shape[first:], input_dilation, strict=True)]
     stuffed = x.new_zeros((*x.shape[:first], *sizes))
-    stuffed[(..., *(slice(None, None, e) for e in input_dilation))] = x
+    stuffed[_every(input_dilation)] = x
     return stuffed
 
 
 def unpad(x: Tensor, padding: Sequence[Pair], input_dilation: Sequence[int]) -> Tensor:
     """The adjoint of padding a zero-stuffed tensor: padding and stuffing dropped, cropped elements given back as zeros."""
     x = zero_pad(x, [(-before, -after) for before, after in padding])
-    return x[(..., *(slice(None, None, e) for e in input_dilation))]
+    return x[_every(input_dilation)]
+
+
+def _every(steps: Sequence[int]) -> Any:
+    return (..., *(slice(None, None, step) for step in steps))
 
 
 def windows(x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tens
         padded = [spread(m, e) + p + q for m, e, (p, q) in axes]
         x = a_wide.new_zeros((n, g, cg, *padded))
         for output, tap, position in _steps(problem):
-            x[(..., *position)] += torch.einsum("ngk,gkc->ngc", y[(..., *output)], w[(..., *tap)])
+            x[position] += torch.einsum("ngk,gkc->ngc", y[output], w[tap])
         result = unpad(x, window.padding, window.input_dilation).reshape(problem.input_shape)
     else:
         x = zero_pad(stuff_zeros(a_wide, window.input_dilation), window.padding)
@@ -46,29 +47,26 @@ def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tens
             w = b_wide.reshape(g, k // g, cg, *window.kernel)
             y = a_wide.new_zeros((n, g, k // g, *problem.output_size))
             for output, tap, position in _steps(problem):
-                y[(..., *output)] += torch.einsum("ngc,gkc->ngk", x[(..., *position)], w[(..., *tap)])
+                y[output] += torch.einsum("ngc,gkc->ngk", x[position], w[tap])
             result = y.reshape(problem.output_shape)
         else:
             y = b_wide.reshape(n, g, k // g, *problem.output_size)
             w = a_wide.new_zeros((g, k // g, cg, *window.kernel))
             for output, tap, position in _steps(problem):
-                w[(..., *tap)] += torch.einsum("ngc,ngk->gkc", x[(..., *position)], y[(..., *output)])
+                w[tap] += torch.einsum("ngc,ngk->gkc", x[position], y[output])
             result = w.reshape(problem.weight_shape)
     if bias is not None:
         result = result + bias.to(wide).reshape(-1, *[1] * problem.axes)
     return result.to(a.dtype)
 
 
-def _steps(problem: ConvProblem) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
-    """Every (output, tap, position in the padded input)."""
+def _steps(problem: ConvProblem) -> Iterator[tuple[Any, Any, Any]]:
+    """Every output, tap and position in the padded input that meet, as indices of the last axes."""
     window = problem.window
     for output in itertools.product(*map(range, problem.output_size)):
         for tap in itertools.product(*map(range, window.kernel)):
-            yield (
-                output,
-                tap,
-                tuple(j * s + t * d for j, s, t, d in zip(output, window.stride, tap, window.dilation, strict=True)),
-            )
+            steps = zip(output, window.stride, tap, window.dilation, strict=True)
+            yield (..., *output), (..., *tap), (..., *(j * s + t * d for j, s, t, d in steps))
 
 
 def _cost(problem: ConvProblem) -> Cost:
@@ -80,7 +78,7 @@ ALGORITHM = Algorithm(
     name="reference",
     summary="the definition, in loops",
     run=run,
-    why_not=lambda problem: None,
+    why_not=lambda _: None,
     cost=_cost,
     bound=direct_bound,
     roles=("output", "input_gradient", "weight_gradient"),
