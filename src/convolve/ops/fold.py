@@ -101,7 +101,9 @@ def fold(
     _check_axes(axes, orientation)
     if input.dim() not in (2, 3):
         raise ShapeError(
-            "fold takes (n, c * taps, positions) or (c * taps, positions)", f"got shape {tuple(input.shape)}", "see unfold"
+            "fold takes (n, c * taps, positions) or (c * taps, positions)",
+            f"got shape {tuple(input.shape)}",
+            "see unfold",
         )
     size = per_axis(output_size, axes, "output_size", at_least=0)
     window = window_for(size, kernel_size, stride, padding, dilation)
@@ -150,4 +152,6 @@ def _check_axes(axes: int, orientation: str) -> None:
 
 def _check_storable(sizes: Sequence[int], what: str) -> None:
     if math.prod(sizes) > LARGEST // 16:
-        raise ShapeError(f"{what} must fit in memory", f"got {' x '.join(map(str, sizes))}", "use less padding or a smaller kernel")
+        raise ShapeError(
+            f"{what} must fit in memory", f"got {' x '.join(map(str, sizes))}", "use less padding or a smaller kernel"
+        )

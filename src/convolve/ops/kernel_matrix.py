@@ -1,8 +1,8 @@
 """A convolution written out as one sparse matrix.
 
-A convolution is linear: there is a matrix M (k·p·q rows, c·h·w columns) with y.flatten() = M @ x.flatten(). Row (k, output j) holds
-weight[k, c, tap t] at column (c, input j s - p + t d), so its structure is that of geometry.Window.taps, axis by axis. The transpose
-of M is the transposed convolution, and its product with the output's gradient is the input's gradient.
+A convolution is linear: there is a matrix M (k·p·q rows, c·h·w columns) with y.flatten() = M @ x.flatten(). The row of filter k at
+output j holds weight[k, c, tap t] in the column of channel c at input j s - p + t d: its structure is geometry.Window.taps, axis by
+axis. The transpose of M is the transposed convolution; applied to the output's gradient it gives the input's.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def kernel_matrix(
     outputs = window.output_size(size)
     rows, columns = filters * math.prod(outputs), depth * groups * math.prod(size)
     if rows * columns > LARGEST:
-        raise ShapeError("a matrix's elements must be countable in 64 bits", f"got {rows} x {columns}", "use a smaller input")
+        raise ShapeError(
+            "a matrix's elements must be countable in 64 bits", f"got {rows} x {columns}", "use a smaller input"
+        )
     if flip_kernel:
         weight = weight.flip(tuple(range(2, weight.dim())))
 

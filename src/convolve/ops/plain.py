@@ -1,6 +1,6 @@
 """The plain two-dimensional cross-correlation that every introduction begins with.
 
-    Y[i, j] = sum over a, b of  X[i + a, j + b] K[a, b]
+Y[i, j] = sum over a, b of  X[i + a, j + b] K[a, b]
 """
 
 from __future__ import annotations

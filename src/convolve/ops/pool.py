@@ -21,7 +21,6 @@ from convolve.ops.arguments import Padding, Size, check_rank, window_for
 from convolve.ops.pooling import Pooling, pool, pool_with_indices
 
 
-
 @overload
 def max_pool1d(
     input: Tensor,

@@ -1,7 +1,7 @@
 """Moves of channels: between groups (channel shuffle), into pixels (pixel shuffle) and back. No arithmetic, so every dtype.
 
-    channel shuffle   channel i·(c/g) + j goes to j·g + i       Zhang et al. 2017, ShuffleNet, figure 1: a fixed permutation
-    pixel shuffle     r·r channels become an r x r block        Shi et al. 2016, sub-pixel convolution, eq. 4
+channel shuffle   channel i·(c/g) + j goes to j·g + i       Zhang et al. 2017, ShuffleNet, figure 1: a fixed permutation
+pixel shuffle     r·r channels become an r x r block        Shi et al. 2016, sub-pixel convolution, eq. 4
 """
 # ruff: noqa: A002 - torch names its argument `input`
 
@@ -27,12 +27,15 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     """
     checked(groups, "groups", at_least=1)
     if input.dim() < 3:
-        raise ShapeError("channel shuffle takes (n, c, *size) or (c, h, w)", f"got shape {tuple(input.shape)}", "add axes")
+        raise ShapeError(
+            "channel shuffle takes (n, c, *size) or (c, h, w)", f"got shape {tuple(input.shape)}", "add axes"
+        )
     axis = 0 if input.dim() == 3 else 1
     c = input.shape[axis]
     if c % groups != 0:
         raise ShapeError("groups must divide the channels", f"got {c} channels, groups={groups}", _divisors(c))
-    return input.unflatten(axis, (groups, c // groups)).transpose(axis, axis + 1).flatten(axis, axis + 1)
+    dealt = input.reshape(*input.shape[:axis], groups, c // groups, *input.shape[axis + 1 :])
+    return dealt.transpose(axis, axis + 1).flatten(axis, axis + 1)
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: Size, *, axes: int = 2) -> Tensor:
@@ -67,7 +70,9 @@ def pixel_unshuffle(input: Tensor, downscale_factor: Size, *, axes: int = 2) -> 
     """
     factors, size = _blocks(input, downscale_factor, axes, "downscale_factor")
     if any(n % r for n, r in zip(size, factors, strict=True)):
-        raise ShapeError("the size must be a multiple of downscale_factor", f"got {tuple(size)} and {factors}", "crop or pad")
+        raise ShapeError(
+            "the size must be a multiple of downscale_factor", f"got {tuple(size)} and {factors}", "crop or pad"
+        )
     lead, c = input.shape[: -axes - 1], input.shape[-axes - 1]
     small = [n // r for n, r in zip(size, factors, strict=True)]
     x = input.reshape(*lead, c, *(part for pair in zip(small, factors, strict=True) for part in pair))
