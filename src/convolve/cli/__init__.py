@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _run(words)
         sys.stdout.flush()
-    except ConvolveError as problem:
-        return _fail(problem, "--json" in words, debug)
+    except ConvolveError as error:
+        return _fail(error, "--json" in words, debug)
     except KeyboardInterrupt:
         output.message("interrupted")
         return 130
