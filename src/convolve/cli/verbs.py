@@ -16,6 +16,9 @@ VERBS = (
     Verb("train", "convolve.cli.train:train", "Train a network on images."),
     Verb("evaluate", "convolve.cli.evaluate:evaluate", "Measure a trained model on labelled images."),
     Verb("predict", "convolve.cli.predict:predict", "Classify images with a trained model."),
+    Verb("filter", "convolve.cli.filter:filter_image", "Apply named kernels, or your own, to an image."),
+    Verb("learn-kernel", "convolve.cli.learn_kernel:learn_kernel", "Watch a kernel being learned from an edge."),
+    Verb("claims", "convolve.cli.claims:claims", "Recompute what introductions say about convolution."),
     Verb("demo", "convolve.cli.demo:demo", "Train on the embedded digits and predict a few of them."),
     Verb("doctor", "convolve.cli.doctor:doctor", "Print versions, CPU, threads and folders, and what looks wrong."),
 )
