@@ -292,9 +292,14 @@ def check_fits(window: Window, size: Sequence[int]) -> None:
 
 
 def transposed_size(window: Window, size: Sequence[int], output_padding: Sequence[int]) -> tuple[int, ...]:
-    """The output size of the transposed convolution: s (m-1) + k_d - p - q + output_padding, per axis, never negative."""
-    parts = zip(size, window.extent, window.stride, window.padding, output_padding, strict=True)
-    sizes = tuple(s * (m - 1) + extent - p - q + extra if m else 0 for m, extent, s, (p, q), extra in parts)
+    """The output size of the transposed convolution: s (m-1) + k_d - p - q + output_padding, per axis.
+
+    With input dilation e that is the spread size, of which every e-th is returned.
+    """
+    parts = zip(size, window.extent, window.stride, window.padding, window.input_dilation, output_padding, strict=True)
+    sizes = tuple(
+        (s * (m - 1) + extent - p - q + extra + e - 1) // e if m else 0 for m, extent, s, (p, q), e, extra in parts
+    )
     for axis, n in enumerate(sizes):
         if n < 0:
             raise ShapeError(

@@ -42,5 +42,7 @@ class Algorithm:
     """The same bits for an image alone or in a batch, and for any number of threads."""
     exact: bool = True
     """Each product is one product of two operands: integers in floating point come out exact."""
-    automatic: bool = True
-    """Whether `auto` may choose it."""
+    not_automatic: Callable[[ConvProblem], str | None] = lambda _: None
+    """The reason, in words, why `auto` leaves it to an explicit request, or None."""
+    not_these: Callable[[ConvProblem, Tensor, Tensor], str | None] | None = None
+    """The reason why these values cannot be served, where that depends on values; `auto` then takes its next choice."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from convolve.problem import ConvProblem
 
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
@@ -19,3 +21,8 @@ def direct_bound(problem: ConvProblem) -> float:
     once = EPSILON[problem.dtype]
     summing = min(once, EPSILON["float32"])
     return 4.0 * once + summing * (4.0 + 2.0 * math.sqrt(problem.summed))
+
+
+def summing_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which our rows sum: half precision is summed in float32."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype

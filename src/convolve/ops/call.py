@@ -15,7 +15,7 @@ from functools import lru_cache
 from torch import Tensor, channels_last, channels_last_3d, memory_format
 from torch import contiguous_format as channels_first
 
-from convolve.geometry import Window
+from convolve.geometry import Window, spread
 from convolve.problem import ConvProblem, Layout, Role, parse_window, transposed_size, window_text
 
 
@@ -52,8 +52,10 @@ class ConvCall:
         extra = (0,) * self.window.axes
         if role == "input_gradient" and input_size is not None:
             window = self.window
-            parts = zip(input_size, window.extent, window.stride, window.padding, strict=True)
-            extra = tuple(0 if s == 1 else int((n + p + q - extent) % s) for n, extent, s, (p, q) in parts)
+            parts = zip(input_size, window.input_dilation, window.extent, window.stride, window.padding, strict=True)
+            extra = tuple(
+                0 if s == 1 else int((spread(n, e) + p + q - extent) % s) for n, e, extent, s, (p, q) in parts
+            )
         return replace(self, role=role, output_padding=extra)
 
     def result_shape(self, a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:

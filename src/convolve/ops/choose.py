@@ -54,22 +54,31 @@ def permitted(row: Algorithm, precision: str) -> str | None:
 
 def choose(problem: ConvProblem, name: str, precision: str) -> Algorithm:
     """The row that computes `problem`. Raises DeclinedError where a row asked for by name cannot."""
+    return ranked(problem, name, precision)[0]
+
+
+def ranked(problem: ConvProblem, name: str, precision: str) -> tuple[Algorithm, ...]:
+    """The rows that may compute `problem`, the choice first; more than one where the values may yet decide."""
     if name != "auto":
         row = find(name)
         reason = why_not(row, problem)
         if reason is not None:
-            raise DeclinedError(
-                f"algorithm {row.name!r} cannot compute this convolution", f"got {problem}: {reason}", "use 'auto'"
-            )
-        return row
-    candidates = [
-        row
-        for row in ALGORITHMS
-        if row.automatic and permitted(row, precision) is None and why_not(row, problem) is None
-    ]
-    if not candidates:
-        return _TABLE["reference"]
-    seconds = {row.name: row.cost(served(row, problem)).seconds for row in candidates}
-    best = min(candidates, key=lambda row: seconds[row.name])
-    vendor = candidates[0]
-    return vendor if vendor.name == "torch" and seconds["torch"] < MARGIN * seconds[best.name] else best
+            raise declined(row, problem, reason)
+        return (row,)
+    rows = [row for row in ALGORITHMS if why_not_automatic(row, problem, precision) is None]
+    seconds = {row.name: row.cost(served(row, problem)).seconds for row in rows}
+    # The library's row is left only for a gain that an estimate can be trusted with.
+    handicap = {row.name: 1.0 if row.name == "torch" else MARGIN for row in rows}
+    return tuple(sorted(rows, key=lambda row: seconds[row.name] * handicap[row.name]))
+
+
+def why_not_automatic(row: Algorithm, problem: ConvProblem, precision: str) -> str | None:
+    """Why `auto` cannot take this row for this problem under this precision, or None."""
+    reason = why_not(row, problem) or permitted(row, precision)
+    return reason or row.not_automatic(served(row, problem))
+
+
+def declined(row: Algorithm, problem: ConvProblem, reason: str) -> DeclinedError:
+    return DeclinedError(
+        f"algorithm {row.name!r} cannot compute this convolution", f"got {problem}: {reason}", "use algorithm='auto'"
+    )

@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 from convolve.ops.algorithm import Algorithm
-from convolve.ops.algorithms import reference, torch_row
+from convolve.ops.algorithms import (
+    channels_last,
+    direct,
+    fft,
+    im2col,
+    matrix,
+    reference,
+    separable,
+    torch_row,
+    winograd,
+)
 
-# Ordered: where two rows promise the same time, the upper one is taken.
+# Ordered: where two rows promise the same time, the upper one is taken. The last one never declines.
 ALGORITHMS: tuple[Algorithm, ...] = (
     torch_row.ALGORITHM,
+    channels_last.ALGORITHM,
+    winograd.ALGORITHM,
+    winograd.SMALL,
+    winograd.LARGE,
+    fft.ALGORITHM,
+    separable.ALGORITHM,
+    im2col.ALGORITHM,
+    direct.ALGORITHM,
+    matrix.ALGORITHM,
     reference.ALGORITHM,
 )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from convolve.geometry import spread
 from convolve.ops.algorithm import Algorithm, Cost
-from convolve.ops.bounds import direct_bound
+from convolve.ops.bounds import direct_bound, summing_dtype
 from convolve.ops.windows import stuff_zeros, unpad, zero_pad
 from convolve.problem import ConvProblem
 
@@ -27,7 +27,7 @@ _SECONDS_PER_STEP = 1.2e-5  # one small contraction of torch
 
 def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     n, k, cg, g = problem.batch, problem.filters, problem.channels // problem.groups, problem.groups
-    wide = torch.float32 if a.dtype in (torch.float16, torch.bfloat16) else a.dtype
+    wide = summing_dtype(a.dtype)
     a_wide, b_wide = a.to(wide), b.to(wide)
     window = problem.window
 
