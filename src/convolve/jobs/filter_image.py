@@ -160,7 +160,9 @@ def _folder(out: str | Path | None, name: str) -> Path:
         return new_folder("runs", f"{name}-filtered")
     path = Path(out)
     if path.exists():
-        raise UsageError("results are not written over others", f"{path} exists", "name a new folder, or leave --out away")
+        raise UsageError(
+            "results are not written over others", f"{path} exists", "name a new folder, or leave --out away"
+        )
     return new_folder(path.parent, path.name)
 
 
