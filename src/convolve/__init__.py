@@ -19,6 +19,15 @@ PUBLIC: dict[str, str] = {
     "resume": "convolve.jobs.train",
     "load": "convolve.jobs.classifier",
     "evaluate": "convolve.jobs.evaluate",
+    "ConvProblem": "convolve.problem",
+    "Algorithm": "convolve.ops.algorithm",
+    "precision": "convolve.ops.precision",
+    "conv1d": "convolve.ops.conv",
+    "conv2d": "convolve.ops.conv",
+    "conv3d": "convolve.ops.conv",
+    "conv_transpose1d": "convolve.ops.conv",
+    "conv_transpose2d": "convolve.ops.conv",
+    "conv_transpose3d": "convolve.ops.conv",
 }
 
 __all__ = ["PUBLIC", "__version__", *PUBLIC]
