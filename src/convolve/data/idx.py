@@ -48,8 +48,8 @@ def find(folder: Path) -> dict[str, IdxPair]:
     for path in sorted(folder.iterdir()):
         match = _NAME.fullmatch(path.name)
         if match:
-            part = found.setdefault(_PART.get(match[1].lower(), "validation"), {})
-            part.setdefault(match[2].lower(), path)  # the plain file sorts before its .gz twin
+            pair = found.setdefault(_PART.get(match[1].lower(), "validation"), {})
+            pair.setdefault(match[2].lower(), path)  # the plain file sorts before its .gz twin
     for part, both in found.items():
         for kind, other in (("images", "labels"), ("labels", "images")):
             if kind not in both:
@@ -75,7 +75,7 @@ def read(path: Path, dimensions: int) -> np.ndarray:
     with _opened(path) as file:
         sizes = _header(path, file, dimensions)
         expected = math.prod(sizes)
-        content = file.read(expected + 1)
+        content = bytearray(file.read(expected + 1))
         if len(content) < expected:
             received = f"{path} declares {_by(sizes)} = {expected:,} bytes of values and has {len(content):,}"
             raise InputError(

@@ -1,26 +1,16 @@
-"""`load`: from what a person names (nothing, "digits", a folder, a .zip) to a Dataset."""
+"""`load`: from what a person names (nothing, "digits", a folder, a .zip, a data set that was got) to a Dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
-
-from convolve.data import digits, idx
-from convolve.data.picture import fit, to_pixels
-from convolve.data.records import Dataset, ResidentImages, Split
-from convolve.data.split import choose_validation, content_digest
+from convolve.data import idx
+from convolve.data.digits import Digits
+from convolve.data.idx_folder import IdxFolder
+from convolve.data.image_folder import ImageFolder
+from convolve.data.records import Dataset, Split
+from convolve.data.source import Progress, Source, Survey, Want
 from convolve.errors import InputError, UsageError
-
-Progress = Callable[[str, int, int], None]  # (what, done, of how many)
-VALIDATION = 0.2  # of the training images, where nothing else says
-IDX_TAIL, IDX_TAIL_FROM = (
-    5_000,
-    30_000,
-)  # MNIST's habit: the last 5,000 training images, where there are at least 30,000
 
 
 def load(
@@ -33,152 +23,126 @@ def load(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Read a data set: nothing or "digits", or a folder of IDX files.
+    """Read a data set: nothing or "digits", a folder of IDX files, or a folder or .zip of images in class folders.
 
     `img_size` is a side or (h, w) and `channels` 1 or 3, both chosen from the data when absent. `val_split` is the part
     of the training images that is held out, decided by (seed, content), where the data brings no validation of its own.
+    `workers` limits the decoding threads; `progress(what, done, total)` is told how far the reading is.
     Raises InputError when the data cannot be used, UsageError when an argument is wrong.
 
     >>> data = load("digits")
-    >>> len(data.train), len(data.validation), data.test_count, data.size, data.train.images.batch(torch.arange(2)).shape
-    (1258, 180, 359, (8, 8), torch.Size([2, 1, 8, 8]))
+    >>> len(data.train), len(data.validation), data.test_count, data.size, data.classes[:3]
+    (1258, 180, 359, (8, 8), ('0', '1', '2'))
     """
-    del workers, progress  # of image folders, which come next
     size = _size(img_size)
     if channels not in (None, 1, 3):
         raise UsageError("pictures have 1 channel (grey) or 3 (RGB)", f"got channels={channels}", "use 1 or 3")
     if val_split is not None and not 0 < val_split < 1:
         raise UsageError("val_split is a part between 0 and 1", f"got {val_split}", "use 0.2 for a fifth")
-    if source is None or str(source) == "digits":
-        return _digits(size, channels)
-    path = Path(source)
-    if not path.exists():
-        raise InputError("the data must exist", f"there is no {source}", "name a folder, or `digits`")
-    parts = idx.find(path)
-    if parts:
-        return _idx(path, parts, size, channels, val_split, seed)
-    raise InputError("a folder must hold IDX files", f"{path} holds none", "name another folder")
+    if workers is not None and workers < 0:
+        raise UsageError("workers is a number of threads", f"got {workers}", "use 0 or more")
 
+    found = open_source(source)
+    counts = found.counts
+    if "train" not in counts:
+        received = f"{found.origin} has only: {', '.join(counts)}"
+        raise InputError("training needs training images", received, "add a train folder, or evaluate on it instead")
+    if len(found.classes) < 2:
+        received = f"{found.origin} has one: {found.classes[0]!r}"
+        raise InputError("training needs at least two classes", received, "add a folder of images of something else")
+    if "validation" in counts and val_split is not None:
+        received = f"val_split={val_split}, but {found.origin} brings its own validation images"
+        raise UsageError("validation is brought by the data or split off, not both", received, "leave val_split out")
 
-def _digits(size: tuple[int, int] | None, channels: int | None) -> Dataset:
-    pixels, labels, parts = digits.read()
-
-    def split(name: str) -> Split:
-        chosen = parts[name]
-        sizes = torch.full((len(chosen), 2), 8, dtype=torch.int32)
-        ids = [f"digits/{i:05d}" for i in chosen.tolist()]
-        return Split(name, _fitted(pixels[chosen], size, channels), labels[chosen], ids, sizes)
-
-    train, validation, tested = split("train"), split("validation"), len(parts["test"])
-    said = ["scikit-learn's digits: 1,797 grey images of 8x8, 10 classes", *_said_fit((8, 8), size, 1, channels)]
-    said.append(f"split {len(train):,} train / {len(validation):,} validation / {tested:,} test (fixed)")
-    return Dataset(
-        name="digits",
-        origin="scikit-learn's load_digits",
-        classes=digits.CLASSES,
-        channels=channels or 1,
-        size=size or (8, 8),
-        train=train,
-        validation=validation,
-        read_test=lambda: split("test"),
-        test_count=tested,
-        said=tuple(said),
-    )
-
-
-def _idx(
-    folder: Path,
-    parts: dict[str, idx.IdxPair],
-    size: tuple[int, int] | None,
-    channels: int | None,
-    val_split: float | None,
-    seed: int,
-) -> Dataset:
-    n, h, w = idx.check_pair(parts["train"])
-    tested = 0
-    if "test" in parts:
-        tested, *test_size = idx.check_pair(parts["test"])
-        if (h, w) != tuple(test_size):
-            received = f"training {h}x{w}, test {test_size[0]}x{test_size[1]} in {folder}"
-            raise InputError("all images of an IDX folder have one size", received, "use files that belong together")
-    pixels, raw = idx.read_pair(parts["train"])
-    values = np.unique(raw)
-    if len(values) < 2:
-        raise InputError(
-            "training needs at least two classes", f"every label in {parts['train'].labels} is {values[0]}"
-        )
-    classes = tuple(str(value) for value in values)
-    labels = np.searchsorted(values, raw)
-
-    def split(name: str, part: str, chosen: torch.Tensor, images: np.ndarray, of: np.ndarray) -> Split:
-        index = chosen.numpy()
-        sizes = torch.tensor([h, w], dtype=torch.int32).expand(len(index), 2)
-        ids = [f"{part}/{i:05d}" for i in index.tolist()]
-        stored = torch.from_numpy(images[index])[:, None]
-        return Split(name, _fitted(stored, size, channels), torch.from_numpy(of[index].astype(np.int64)), ids, sizes)
-
-    def other(name: str) -> Split:
-        images, found = idx.read_pair(parts[name])
-        strange = np.flatnonzero(~np.isin(found, values))
-        if len(strange):
-            received = f"{parts[name].labels} has label {found[strange[0]]} at {strange[0]}, unknown to training"
-            raise InputError("a label must be one of the training labels", received, "use files that belong together")
-        return split(name, name, torch.arange(len(found)), images, np.searchsorted(values, found))
-
-    if "validation" in parts:
-        train, validation = split("train", "train", torch.arange(n), pixels, labels), other("validation")
-        how = "its own files"
+    survey = found.survey(workers, progress)
+    want = Want(size or survey.size, channels or survey.channels, workers or None, progress)
+    if "validation" in counts:
+        how = "its own"
+        train, validation = found.read("train", want, found.classes), found.read("validation", want, found.classes)
     else:
-        held, how = _hold_out(pixels, labels, val_split, seed)
-        train = split("train", "train", (~held).nonzero()[:, 0], pixels, labels)
-        validation = split("validation", "train", held.nonzero()[:, 0], pixels, labels)
+        held, how = found.hold_out(val_split, seed)
+        train = found.read("train", want, found.classes, ~held)
+        validation = _renamed(found.read("train", want, found.classes, held), "validation")
+    _check_classes(train, found)
 
-    said = [f"IDX files in {folder}: {n:,} training images of {h}x{w}, grey, {len(classes)} classes"]
-    said += _said_fit((h, w), size, 1, channels)
-    said.append(f"split {len(train):,} train / {len(validation):,} validation ({how}) / {tested or 'no'} test")
+    tested = counts.get("test", 0)
+    said = [*survey.said, *_said_fit(survey, want)]
+    said.append(
+        f"{len(train):,} train / {len(validation):,} validation ({how}) / {f'{tested:,}' if tested else 'no'} test"
+    )
     return Dataset(
-        name=folder.resolve().name,
-        origin=str(folder),
-        classes=classes,
-        channels=channels or 1,
-        size=size or (h, w),
+        name=found.name,
+        origin=found.origin,
+        classes=found.classes,
+        channels=want.channels,
+        size=want.size,
         train=train,
         validation=validation,
-        read_test=(lambda: other("test")) if "test" in parts else None,
+        read_test=(lambda: found.read("test", want, found.classes)) if tested else None,
         test_count=tested,
         said=tuple(said),
     )
 
 
-def _hold_out(pixels: np.ndarray, labels: np.ndarray, val_split: float | None, seed: int) -> tuple[torch.Tensor, str]:
-    """Which training images become validation: MNIST's last 5,000, or a part by content."""
-    n = len(labels)
-    if val_split is None and n >= IDX_TAIL_FROM:
-        held = np.arange(n) >= n - IDX_TAIL
-        if set(labels[held]) == set(labels[~held]):
-            return torch.from_numpy(held), f"the last {IDX_TAIL:,} training images"
-    fraction = VALIDATION if val_split is None else val_split
-    chosen = choose_validation(labels.tolist(), [content_digest(image.data) for image in pixels], fraction, seed)
-    return torch.tensor(chosen), f"{fraction:.0%} of the training images by content, seed {seed}"
+def read_split(
+    source: str | Path | None,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    classes: tuple[str, ...],
+    part: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Split:
+    """One part of a data set, as a trained model wants it: its size and channels, labels that index its `classes`.
+
+    `part` is "train", "validation" or "test"; without it, the test part where there is one, else the validation part,
+    else all images (the split is then called "all"). Raises InputError for a class that the model does not know.
+
+    >>> split = read_split("digits", size=(8, 8), channels=1, classes=tuple("0123456789"))
+    >>> split.name, len(split)
+    ('test', 359)
+    """
+    found = open_source(source)
+    if part is not None and part not in found.counts:
+        known = ", ".join(found.counts)
+        raise UsageError(f"{found.origin} has the parts: {known}", f"got {part!r}", "name one of them")
+    chosen = part or next(name for name in ("test", "validation", "train") if name in found.counts)
+    split = found.read(chosen, Want(size, channels, workers, progress), classes)
+    return _renamed(split, "all") if part is None and chosen == "train" else split
 
 
-def _fitted(pixels: torch.Tensor, size: tuple[int, int] | None, channels: int | None) -> ResidentImages:
-    """Grey pictures [n, 1, h, w] in the size and channels asked for."""
-    n, _, h, w = pixels.shape
-    if size is not None and size != (h, w):
-        resized = torch.empty(n, 1, *size, dtype=torch.uint8)
-        for i, image in enumerate(pixels[:, 0].numpy()):
-            resized[i] = torch.from_numpy(to_pixels(fit(Image.fromarray(image), 1, size)))
-        pixels = resized
-    return ResidentImages(pixels.expand(-1, 3, -1, -1) if channels == 3 else pixels.contiguous())
+def open_source(source: str | Path | None) -> Source:
+    """Find out what a name or path is, and list it without reading it."""
+    if source is None or (str(source) == "digits" and not Path(source).is_dir()):
+        return Digits()
+    path = Path(source)
+    try:
+        parts = idx.find(path) if path.is_dir() else {}
+    except OSError as error:
+        raise InputError("cannot list a folder", f"{path}: {error.strerror or error}", "check its rights") from error
+    return IdxFolder(path, parts) if parts else ImageFolder(path)
 
 
-def _said_fit(found: tuple[int, int], size: tuple[int, int] | None, has: int, channels: int | None) -> list[str]:
+def _check_classes(train: Split, found: Source) -> None:
+    """After the unusable files are gone, every class must still have an image to learn from."""
+    counts = train.labels.bincount(minlength=len(found.classes)).tolist()
+    without = [name for name, count in zip(found.classes, counts, strict=True) if count == 0]
+    if without:
+        received = f"{', '.join(map(repr, without[:5]))} of {found.origin} has none that can be read for training"
+        raise InputError("every class needs images", received, "add images, or remove the class")
+
+
+def _renamed(split: Split, name: str) -> Split:
+    return Split(name, split.images, split.labels, split.ids, split.sizes, split.quarantined)
+
+
+def _said_fit(survey: Survey, want: Want) -> list[str]:
     said = []
-    if size is not None and size != found:
-        said.append(f"resized from {found[0]}x{found[1]} to {size[0]}x{size[1]}")
-    if channels is not None and channels != has:
-        said.append("grey made RGB" if channels == 3 else "RGB made grey")
+    if want.size != survey.size:
+        said.append(f"resized to {want.size[0]}x{want.size[1]}, as asked")
+    if want.channels != survey.channels:
+        said.append("grey made RGB, as asked" if want.channels == 3 else "RGB made grey, as asked")
     return said
 
 

@@ -7,8 +7,11 @@ pictures are scaled by their own type's range, never clipped. A file whose heade
 
 from __future__ import annotations
 
+import functools
 import io
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,29 @@ from convolve.errors import InputError
 
 MAX_PIXELS = 89_478_485  # Pillow's: a quarter of a gibibyte of RGB
 BILINEAR = Image.Resampling.BILINEAR
+# Only formats of pictures: never those that Pillow hands to another program (EPS) or that are documents or films.
+FORMATS = ["JPEG", "PNG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "HEIF", "PPM", "JPEG2000", "TGA", "ICO", "PCX", "SGI"]
+MAGIC = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n": ("PNG",)}  # spares Pillow trying every format
+GREY = {"1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap height and width
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture before it is decoded: upright height and width, grey or not, turned by EXIF or not."""
+
+    h: int
+    w: int
+    grey: bool
+    turned: bool
+
+
+def read_header(content: bytes, name: str) -> Header:
+    """The Header of a file's bytes. Raises InputError as `open_picture` does."""
+    with _opened(content, name) as image:
+        orientation = image.getexif().get(ORIENTATION, 1)
+        h, w = (image.width, image.height) if orientation in SIDEWAYS else (image.height, image.width)
+        return Header(h, w, image.mode in GREY, orientation not in (0, 1))
 
 
 def open_picture(source: Path | bytes, size: tuple[int, int] | None = None, name: str | None = None) -> Image.Image:
@@ -30,25 +56,33 @@ def open_picture(source: Path | bytes, size: tuple[int, int] | None = None, name
         content = source.read_bytes() if isinstance(source, Path) else source
     except OSError as error:
         raise InputError("cannot read an image", f"{called}: {error.strerror or error}", "check the file") from error
+    with _opened(content, called) as image:
+        if size is not None and image.format == "JPEG":
+            side = max(size)  # either side may turn out to be the height, once it is upright
+            image.draft(None, (side, side))
+        image.load()
+        return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+
+
+@contextmanager
+def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
+    """An image whose header was read and whose size was checked; what Pillow raises about it becomes an InputError."""
     if not content:
-        raise InputError("an image needs content", f"{called} is empty", "remove it or get it again")
+        raise InputError("an image needs content", f"{name}: it is empty", "remove it or get it again")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata that we do not use; sizes are checked below
-            image = Image.open(io.BytesIO(content))
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            if size is not None and image.format == "JPEG":
-                side = max(size)  # either side may turn out to be the height, once it is upright
-                image.draft(None, (side, side))
-            return ImageOps.exif_transpose(image)
+        image = Image.open(io.BytesIO(content), formats=_formats(content))
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        yield image
     except UnidentifiedImageError as error:
-        raise InputError("a file must be an image that Pillow can read", f"{called} is not", _hint(called)) from error
+        raise InputError(
+            "a file must be an image that Pillow can read", f"{name}: it is no image", _hint(name)
+        ) from error
     except Image.DecompressionBombError as error:
-        received = f"{called} claims more"
+        received = f"{name}: it claims more than {MAX_PIXELS:,} pixels (a decompression bomb)"
         raise InputError(f"an image may have up to {MAX_PIXELS:,} pixels", received, "scale it down") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
-        received = f"{called}: {error or type(error).__name__}"
+        received = f"{name}: {error or type(error).__name__}"
         raise InputError("an image must be whole", received, "remove it or get it again") from error
 
 
@@ -91,3 +125,20 @@ def _hint(name: str) -> str:
     if name.lower().endswith((".heic", ".heif")):
         return "convert it to JPEG, or `pip install pillow-heif`"
     return "remove it, or convert it to PNG or JPEG"
+
+
+@functools.cache
+def _registered() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _formats(content: bytes) -> tuple[str, ...]:
+    return next((formats for magic, formats in MAGIC.items() if content.startswith(magic)), _registered())
+
+
+@functools.cache
+def image_ends() -> frozenset[str]:
+    """The ends of names (".jpg") that a picture may have; HEIC's too, so that such a file is named instead of overlooked."""
+    known = {end for end, name in Image.registered_extensions().items() if name in _registered()}
+    return frozenset(known | {".heic", ".heif"})
