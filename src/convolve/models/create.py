@@ -19,7 +19,7 @@ def available(pattern: str = "*") -> list[str]:
     """The names of the models, in the order of the table, that match a shell `pattern`.
 
     >>> available("lenet*")
-    ['lenet', 'lenet_relu']
+    ['lenet', 'lenet_relu', 'lenet5']
     """
     return [name for name in MODELS if fnmatch.fnmatchcase(name, pattern)]
 

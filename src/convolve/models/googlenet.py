@@ -88,7 +88,7 @@ class AuxiliaryHead(nn.Module):
     def __init__(self, in_channels: int, num_classes: int, size: tuple[int, int], style: Style, divisor: int) -> None:
         super().__init__()
         maps, hidden = 128 // divisor, 1024 // divisor
-        window = tuple(min(5, side) for side in size)
+        window = (min(5, size[0]), min(5, size[1]))
         h, w = (4, 4) if style.adaptive_heads else ((side - k) // 3 + 1 for side, k in zip(size, window, strict=True))
         self.pool = AdaptiveAvgPool2d(4) if style.adaptive_heads else AvgPool2d(window, 3)
         self.conv = conv_unit(in_channels, maps, 1, style.norm)

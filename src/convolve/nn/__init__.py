@@ -7,17 +7,37 @@ from convolve.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTransp
 from convolve.nn.inception import Inception, InceptionWidths
 from convolve.nn.local import LocallyConnected2d
 from convolve.nn.normalization import LocalResponseNorm
-from convolve.nn.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from convolve.nn.pool import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
 from convolve.nn.rbf import EuclideanRBF, MAPLoss
 from convolve.nn.residual import BasicBlock, Bottleneck, InvertedResidual, ShuffleUnit
 from convolve.nn.separable import ChannelShuffle, DepthwiseConv2d, DepthwiseSeparableConv2d, PointwiseConv2d
-from convolve.nn.subsampling import TrainableSubsampling, WeightedMaxPool2d
+from convolve.nn.subsampling import TrainableSubsampling
 from convolve.nn.table_conv import LENET5_TABLE, TableConv2d
 
 __all__ = [
     "LENET5_TABLE",
+    "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
+    "AvgPool1d",
     "AvgPool2d",
+    "AvgPool3d",
     "BasicBlock",
     "Bottleneck",
     "ChannelShuffle",
@@ -36,7 +56,9 @@ __all__ = [
     "LocalResponseNorm",
     "LocallyConnected2d",
     "MAPLoss",
+    "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
     "NiNBlock",
     "PointwiseConv2d",
     "ScaledTanh",
@@ -44,7 +66,6 @@ __all__ = [
     "TableConv2d",
     "TrainableSubsampling",
     "VGGBlock",
-    "WeightedMaxPool2d",
     "conv_unit",
     "digit_bitmaps",
 ]

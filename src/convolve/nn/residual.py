@@ -49,9 +49,10 @@ class BasicBlock(_Residual):
         self.downsample = self.shortcut(in_channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
+        out: Tensor = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+        total: Tensor = self.relu(out + (x if self.downsample is None else self.downsample(x)))
+        return total
 
 
 class Bottleneck(_Residual):
@@ -71,10 +72,11 @@ class Bottleneck(_Residual):
         self.downsample = self.shortcut(in_channels, 4 * width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
+        out: Tensor = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+        total: Tensor = self.relu(out + (x if self.downsample is None else self.downsample(x)))
+        return total
 
 
 class InvertedResidual(nn.Module):
@@ -123,7 +125,9 @@ class ShuffleUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.expand(self.depthwise(self.shuffle(self.compress(x))))
-        return self.relu(x + out if self.pool is None else torch.cat([self.pool(x), out], 1))
+        out = x + out if self.pool is None else torch.cat([self.pool(x), out], 1)
+        result: Tensor = self.relu(out)
+        return result
 
 
 def _indexed(unit: nn.Sequential) -> nn.Sequential:

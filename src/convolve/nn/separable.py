@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from convolve.errors import ShapeError, UsageError
 from convolve.nn.conv import Conv2d
+from convolve.ops.shuffle import channel_shuffle
 
 
 class DepthwiseConv2d(Conv2d):
@@ -74,14 +74,5 @@ class ChannelShuffle(nn.ChannelShuffle):
     [0, 3, 1, 4, 2, 5]
     """
 
-    def __init__(self, groups: int) -> None:
-        if groups < 1:
-            raise UsageError("groups must be at least 1", f"got {groups}", "use 1 or more")
-        super().__init__(groups)
-
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's own name)
-        n, c, *sizes = input.shape
-        if c % self.groups:
-            use = ", ".join(str(g) for g in range(1, c + 1) if c % g == 0)
-            raise ShapeError("groups must divide the channels", f"got c={c}, g={self.groups}", f"use {use}")
-        return input.view(n, self.groups, c // self.groups, *sizes).transpose(1, 2).reshape(input.shape)
+        return channel_shuffle(input, self.groups)

@@ -1,56 +1,22 @@
-"""Pooling with parameters: LeNet-5's trainable subsampling, and the weighted maximum.
+"""Pooling with parameters: LeNet-5's trainable subsampling, w_c · (sum of the window) + b_c.
 
-    TrainableSubsampling   w_c · (sum of the window) + b_c      LeCun et al. 1998, section II-B: the four inputs are *added*
-    WeightedMaxPool2d      w_c · (maximum of the window) + b_c   what tutorials make of it
-
-The squashing function that follows is a layer of its own. Windows do not overlap unless stride says so.
+The paper *adds* the inputs of a window (LeCun et al. 1998, section II-B); `mode` "avg" takes their mean, "max" the largest, as some
+texts describe it. The squashing function that follows is a layer of its own.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from convolve.errors import ShapeError
+from convolve.ops.pool_trainable import TrainableMode, trainable_pool2d
 
 
-class _ScaledPool(nn.Module):
-    """One coefficient and one bias per channel, after a pooling."""
+class TrainableSubsampling(nn.Module):
+    """Windows of (n, channels, h, w) pooled, times one coefficient per channel, plus one bias per channel.
 
-    def __init__(self, channels: int, kernel_size: int = 2, stride: int | None = None) -> None:
-        super().__init__()
-        self.channels, self.kernel_size, self.stride = channels, kernel_size, stride or kernel_size
-        self.weight = nn.Parameter(torch.empty(channels))
-        self.bias = nn.Parameter(torch.empty(channels))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """LeNet-5's rule: uniform within ± 2.4 / fan-in, the fan-in being the window."""
-        bound = 2.4 / self.kernel_size**2
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.zeros_(self.bias)
-
-    def pool(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
-        _, c, h, w = x.shape
-        if c != self.channels:
-            raise ShapeError(
-                f"{type(self).__name__} was made for {self.channels} channels", f"got {c}", "change one of the two"
-            )
-        if min(h, w) < self.kernel_size:
-            size = self.kernel_size
-            raise ShapeError("the window must fit its input", f"got {size}x{size} on {h}x{w}", "use larger maps")
-        return self.pool(x) * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
-
-    def extra_repr(self) -> str:
-        return f"{self.channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-
-
-class TrainableSubsampling(_ScaledPool):
-    """Sum over windows of (n, channels, h, w), times one trainable coefficient per channel, plus one bias.
+    Raises ShapeError for an input with other channels, or smaller than the window.
 
     >>> layer = TrainableSubsampling(1)
     >>> _ = layer.load_state_dict({"weight": torch.tensor([0.25]), "bias": torch.tensor([1.0])})
@@ -58,19 +24,29 @@ class TrainableSubsampling(_ScaledPool):
     [3.5, 5.5, 11.5, 13.5]
     """
 
-    def pool(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, self.kernel_size, self.stride) * self.kernel_size**2
-
-
-class WeightedMaxPool2d(_ScaledPool):
-    """Maximum over windows of (n, channels, h, w), times one trainable coefficient per channel, plus one bias.
-
-    Starts as the plain maximum.
-    """
+    def __init__(
+        self, channels: int, kernel_size: int = 2, stride: int | None = None, mode: TrainableMode = "sum"
+    ) -> None:
+        super().__init__()
+        self.channels, self.kernel_size, self.stride, self.mode = channels, kernel_size, stride or kernel_size, mode
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.ones_(self.weight)
+        """LeNet-5's rule, uniform within ± 2.4 / fan-in (the window), for the sum; the plain average or maximum otherwise."""
+        if self.mode == "sum":
+            bound = 2.4 / self.kernel_size**2
+            nn.init.uniform_(self.weight, -bound, bound)
+        else:
+            nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def pool(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(x, self.kernel_size, self.stride)
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-3] != self.channels:
+            received, rule = f"got {x.shape[-3]}", f"this subsampling was made for {self.channels} channels"
+            raise ShapeError(rule, received, "change one of the two")
+        return trainable_pool2d(x, self.weight, self.bias, self.kernel_size, self.stride, mode=self.mode)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, kernel_size={self.kernel_size}, stride={self.stride}, mode={self.mode}"

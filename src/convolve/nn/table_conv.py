@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convolve.errors import ShapeError, UsageError
-from convolve.nn.conv import conv2d
+from convolve.ops.conv import conv2d
 
 # Table I of the paper, by output map: the maps of S2 that it takes.
 LENET5_TABLE: tuple[tuple[int, ...], ...] = (
