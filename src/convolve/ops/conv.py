@@ -270,12 +270,15 @@ def _remember(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) -
         return
     call = remembered_call(text)
     problem = call.problem(x, w)
-    rows = [choose(replace(problem, role=role), call.algorithm, call.precision).name for role in (call.role, *ROLES)]
-    native = torch_row.native(problem) if rows[0] == "torch" and problem.macs else None
+    chosen = choose(problem, call.algorithm, call.precision).name
+    gradients = {
+        choose(replace(problem, role=role), call.as_role(role).algorithm, call.precision).name for role in ROLES
+    }
+    native = torch_row.native(problem) if chosen == "torch" and problem.macs else None
     if len(_READY) >= _MOST_READY:
         _READY.clear()
     channels = problem.filters if call.role == "output" else problem.channels
-    _READY[key] = _Ready(native, set(rows) == {"torch"}, text, channels)
+    _READY[key] = _Ready(native, gradients == {"torch"}, text, channels)
 
 
 def _needs_gradient(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:

@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from convolve.ops import export
-from convolve.ops.call import derived_text, format_of, layout_of, remembered_call
+from convolve.ops.call import derived_text, remembered_call
 from convolve.ops.execute import execute
+from convolve.ops.windows import format_of, layout_of
 from convolve.problem import Role
 
 # role of the result: by each operand (a, b), the role that computes the gradient, and from which two (g: the result's).
