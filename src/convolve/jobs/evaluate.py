@@ -1,0 +1,68 @@
+"""Measure a trained model on labelled images; the model file alone says how they are prepared."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import torch
+
+from convolve.data.load import read_split
+from convolve.data.preprocess import normalise
+from convolve.jobs.classifier import Classifier, load
+from convolve.jobs.results import ClassScore, Evaluation, Score
+from convolve.training.measure import measure
+from convolve.training.records import Observer, Silent
+
+
+def evaluate(
+    model: str | os.PathLike[str] | Classifier,
+    data: str | os.PathLike[str] | None = None,
+    *,
+    part: str | None = None,
+    workers: int | None = None,
+    observer: Observer | None = None,
+) -> Evaluation:
+    """Accuracy, loss and confusion matrix of a `model` (a file, or what `convolve.load` returned) on `data`.
+
+    Of data with several parts the test images are measured, or the `part` that is named; of a plain folder all images.
+    The data's classes must be among the model's. Raises InputError where they are not, or the data is unusable.
+
+    >>> import convolve, tempfile
+    >>> run = convolve.train("digits", epochs=2, out=tempfile.mkdtemp() + "/run")
+    >>> result = convolve.evaluate(run.files["model"], "digits")
+    >>> result.split, result.score.images, result.score.accuracy == run.test.accuracy
+    ('test', 360, True)
+    """
+    started = time.perf_counter()
+    classifier = model if isinstance(model, Classifier) else load(model)
+    rule = classifier.preprocessing
+    split = read_split(
+        None if data is None else str(data),
+        size=rule.size,
+        channels=rule.channels,
+        classes=classifier.classes,
+        part=part,
+        workers=workers,
+        progress=(observer or Silent()).reading,
+    )
+    device = next(classifier.parameters()).device
+    outcome = measure(classifier.net, split, lambda batch: normalise(batch, rule), device)
+    confusion = outcome.confusion()
+    return Evaluation(
+        model=str(model) if not isinstance(model, Classifier) else str(classifier.card["architecture"]["name"]),
+        data="digits" if data is None else str(data),
+        split=split.name,
+        score=Score(outcome.accuracy, outcome.loss, len(split)),
+        classes=tuple(_class_score(name, index, confusion) for index, name in enumerate(classifier.classes)),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        seconds=time.perf_counter() - started,
+        quarantined=tuple((bad.path, bad.reason) for bad in split.quarantined),
+    )
+
+
+def _class_score(name: str, index: int, confusion: torch.Tensor) -> ClassScore:
+    right, images, predicted = (
+        int(value) for value in (confusion[index, index], confusion[index].sum(), confusion[:, index].sum())
+    )
+    return ClassScore(name, images, right / images if images else None, right / predicted if predicted else None)
