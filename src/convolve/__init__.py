@@ -54,12 +54,17 @@ PUBLIC: dict[str, str] = {
     "ConvProblem": "convolve.problem",
     "Algorithm": "convolve.ops.algorithm",
     "precision": "convolve.ops.precision",
+    "why": "convolve.ops.why",
     "conv1d": "convolve.ops.conv",
     "conv2d": "convolve.ops.conv",
     "conv3d": "convolve.ops.conv",
     "conv_transpose1d": "convolve.ops.conv",
     "conv_transpose2d": "convolve.ops.conv",
     "conv_transpose3d": "convolve.ops.conv",
+    "train": "convolve.jobs.train",
+    "resume": "convolve.jobs.train",
+    "load": "convolve.jobs.classifier",
+    "evaluate": "convolve.jobs.evaluate",
 }
 
 __all__ = ["PUBLIC", "__version__", *PUBLIC]
