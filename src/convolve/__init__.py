@@ -61,10 +61,6 @@ PUBLIC: dict[str, str] = {
     "conv_transpose1d": "convolve.ops.conv",
     "conv_transpose2d": "convolve.ops.conv",
     "conv_transpose3d": "convolve.ops.conv",
-    "train": "convolve.jobs.train",
-    "resume": "convolve.jobs.train",
-    "load": "convolve.jobs.classifier",
-    "evaluate": "convolve.jobs.evaluate",
 }
 
 __all__ = ["PUBLIC", "__version__", *PUBLIC]
