@@ -45,5 +45,7 @@ def learn_kernel(
     ]
     output.result(table(("step", "loss", "kernel", "bias"), rows, right=(0, 1, 3)))
     factors = ", ".join(f"{factor:.4f}" for factor in learned.factors)
-    output.result(f"error per step, exactly: times {factors} along its components; rates below {learned.largest_lr:.5f} converge")
+    output.result(
+        f"error per step, exactly: times {factors} along its components; rates below {learned.largest_lr:.5f} converge"
+    )
     output.result(f"distance from ([1, -1], 0): {learned.distance:.4f}")

@@ -22,7 +22,7 @@ from convolve.errors import InputError
 MAX_PIXELS = 89_478_485  # Pillow's: a quarter of a gibibyte of RGB
 BILINEAR = Image.Resampling.BILINEAR
 # Only formats of pictures: never those that Pillow hands to another program (EPS) or that are documents or films.
-FORMATS = ["JPEG", "PNG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "HEIF", "PPM", "JPEG2000", "TGA", "ICO", "PCX", "SGI"]
+FORMATS = ["JPEG", "PNG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "HEIF", "PPM", "JPEG2000", "TGA", "ICO"]
 MAGIC = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n": ("PNG",)}  # spares Pillow trying every format
 GREY = {"1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap height and width

@@ -55,7 +55,9 @@ def _picture(axes: Axes, pixels: np.ndarray) -> None:
     step = max(1, round(max(pixels.shape[:2]) / WIDEST))
     thin = pixels[::step, ::step]
     grey = thin.shape[2] == 1
-    axes.imshow(thin[:, :, 0] if grey else thin, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="antialiased")
+    axes.imshow(
+        thin[:, :, 0] if grey else thin, cmap="gray" if grey else None, vmin=0, vmax=255, interpolation="antialiased"
+    )
 
 
 def _kernels(axes: Axes, kernels: np.ndarray, aspect: float) -> None:
@@ -72,9 +74,7 @@ def _kernels(axes: Axes, kernels: np.ndarray, aspect: float) -> None:
             continue
         for (y, x), value in np.ndenumerate(kernel):
             dark = abs(value) / top > 0.6
-            inset.text(
-                x, y, f"{value:g}", ha="center", va="center", fontsize=6.5, color="white" if dark else "#111827"
-            )
+            inset.text(x, y, f"{value:g}", ha="center", va="center", fontsize=6.5, color="white" if dark else "#111827")
 
 
 def _diverging(share: np.ndarray) -> np.ndarray:

@@ -70,7 +70,9 @@ def parse_kernel(text: str) -> NamedKernel:
     except (ValueError, ZeroDivisionError):
         raise UsageError("a kernel holds numbers", f"got {text!r}", remedy) from None
     if not rows[0] or len({len(row) for row in rows}) != 1:
-        raise UsageError("the rows of a kernel are equally long", f"got {[len(row) for row in rows]} in {text!r}", remedy)
+        raise UsageError(
+            "the rows of a kernel are equally long", f"got {[len(row) for row in rows]} in {text!r}", remedy
+        )
     kernel = torch.tensor(rows)
     if not kernel.isfinite().all():
         raise UsageError("a kernel holds finite numbers", f"got {text!r}", remedy)
