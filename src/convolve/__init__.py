@@ -15,7 +15,6 @@ PUBLIC: dict[str, str] = {
     "ConvolveError": "convolve.errors",
     "UsageError": "convolve.errors",
     "InputError": "convolve.errors",
-<<<<<<< HEAD
     "max_pool1d": "convolve.ops.pool",
     "max_pool2d": "convolve.ops.pool",
     "max_pool3d": "convolve.ops.pool",
@@ -48,8 +47,6 @@ PUBLIC: dict[str, str] = {
     "filter_image": "convolve.jobs.filter_image",
     "learn_kernel": "convolve.jobs.learn_kernel",
     "check_claims": "convolve.jobs.claims",
-=======
->>>>>>> ops
     "ConvProblem": "convolve.problem",
     "Algorithm": "convolve.ops.algorithm",
     "precision": "convolve.ops.precision",
