@@ -15,6 +15,10 @@ PUBLIC: dict[str, str] = {
     "ConvolveError": "convolve.errors",
     "UsageError": "convolve.errors",
     "InputError": "convolve.errors",
+    "train": "convolve.jobs.train",
+    "resume": "convolve.jobs.train",
+    "load": "convolve.jobs.classifier",
+    "evaluate": "convolve.jobs.evaluate",
     "max_pool1d": "convolve.ops.pool",
     "max_pool2d": "convolve.ops.pool",
     "max_pool3d": "convolve.ops.pool",
@@ -57,10 +61,6 @@ PUBLIC: dict[str, str] = {
     "conv_transpose1d": "convolve.ops.conv",
     "conv_transpose2d": "convolve.ops.conv",
     "conv_transpose3d": "convolve.ops.conv",
-    "train": "convolve.jobs.train",
-    "resume": "convolve.jobs.train",
-    "load": "convolve.jobs.classifier",
-    "evaluate": "convolve.jobs.evaluate",
 }
 
 __all__ = ["PUBLIC", "__version__", *PUBLIC]

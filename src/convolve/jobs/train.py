@@ -73,7 +73,7 @@ def train(
     >>> import convolve, tempfile
     >>> run = convolve.train("digits", epochs=2, out=tempfile.mkdtemp() + "/run")
     >>> run.test.images, len(run.history), sorted(path.name for path in run.folder.iterdir())[:3]
-    (360, 2, ['config.yaml', 'last', 'log.txt'])
+    (359, 2, ['config.yaml', 'last', 'log.txt'])
     """
     request = Request(
         data=None if data is None else str(data),
