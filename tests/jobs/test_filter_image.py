@@ -162,7 +162,7 @@ def test_results_go_to_new_folders_only(tmp_path: Path, monkeypatch: pytest.Monk
     first = convolve.filter_image(PHOTO, ["box"])
     second = convolve.filter_image(PHOTO, ["box"])
     assert [str(first.folder), str(second.folder)] == ["runs/china-filtered", "runs/china-filtered-2"]
-    with pytest.raises(UsageError, match="not written over others; .* exists"):
+    with pytest.raises(UsageError, match=r"not written over others; .* exists"):
         convolve.filter_image(PHOTO, ["box"], out=first.folder)
 
 

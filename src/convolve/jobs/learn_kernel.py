@@ -100,6 +100,6 @@ def curvatures(x: Tensor, y: Tensor, bias: bool) -> tuple[float, ...]:
         offset = parameters[2] if bias else 0.0
         return ((corr2d(x.double(), kernel) + offset - y.double()) ** 2).sum()
 
-    hessian = torch.autograd.functional.hessian(loss, torch.zeros(3 if bias else 2, dtype=torch.float64))
+    hessian = torch.func.jacrev(torch.func.jacrev(loss))(torch.zeros(3 if bias else 2, dtype=torch.float64))
     values: list[float] = torch.linalg.eigvalsh(hessian).tolist()
     return tuple(values)

@@ -41,8 +41,8 @@ def edges_are_found() -> list[Fact]:
     turned = corr2d(x.T.contiguous(), torch.tensor([[1, -1]]))
     return [
         same("size of the result", list(y.shape), [6, 7]),
-        same("every row", torch.unique(y, dim=0), [[0, 1, 0, 0, 0, -1, 0]]),
-        same("of the turned picture: size, and all values", [list(turned.shape), turned.unique()], [[8, 5], [0]]),
+        same("every row", y, [[0, 1, 0, 0, 0, -1, 0]] * 6),
+        same("of the turned picture: size, and the largest value", [turned.shape, turned.abs().max()], [[8, 5], 0]),
     ]
 
 
