@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import published_names as names
 from safetensors.torch import load_file, save_file
 
 from convolve.models import create
+from models import published_names as names
 
 FILES = {
     "alexnet-torchvision": names.alexnet(),
