@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from torch import Tensor, channels_last, channels_last_3d, memory_format
-from torch import contiguous_format as channels_first
+from torch import Tensor
 
 from convolve.geometry import Window, spread
-from convolve.problem import ConvProblem, Layout, Role, parse_window, transposed_size, window_text
+from convolve.ops.choose import WHERE_IT_CAN
+from convolve.ops.windows import layout_of
+from convolve.problem import ConvProblem, Role, parse_window, transposed_size, window_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,9 @@ class ConvCall:
             extra = tuple(
                 0 if s == 1 else int((spread(n, e) + p + q - extent) % s) for n, e, extent, s, (p, q) in parts
             )
-        return replace(self, role=role, output_padding=extra)
+        known = self.algorithm == "auto" or self.algorithm.endswith(WHERE_IT_CAN)
+        algorithm = self.algorithm if known else self.algorithm + WHERE_IT_CAN
+        return replace(self, role=role, output_padding=extra, algorithm=algorithm)
 
     def result_shape(self, a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
         """The result's shape from the operands' shapes, which may be symbolic."""
@@ -105,19 +108,3 @@ def derived_text(text: str, role: Role, input_size: Sequence[int]) -> str:
 @lru_cache(maxsize=4096)
 def _derived_text(text: str, role: Role, input_size: tuple[int, ...]) -> str:
     return str(remembered_call(text).as_role(role, input_size))
-
-
-def layout_of(a: Tensor, b: Tensor) -> Layout:
-    """channels_last if either operand is stored so (and not also in the plain order), as torch decides for its own."""
-    axes = a.dim() - 2
-    if axes < 2:
-        return "channels_first"
-    last = format_of("channels_last", axes)
-    either = any(t.is_contiguous(memory_format=last) and not t.is_contiguous() for t in (a, b))
-    return "channels_last" if either else "channels_first"
-
-
-def format_of(layout: Layout, axes: int) -> memory_format:
-    if layout == "channels_first" or axes < 2:
-        return channels_first
-    return channels_last if axes == 2 else channels_last_3d

@@ -10,6 +10,9 @@ from convolve.problem import ConvProblem
 MARGIN = 1.5
 """How many times faster than the library's row another must be predicted before `auto` leaves it unmeasured."""
 
+WHERE_IT_CAN = "?"
+"""After a name: the row serves if it can, else `auto` chooses. So a row named for a forward pass is used for its gradients."""
+
 _TABLE = {row.name: row for row in ALGORITHMS}
 _OWN: dict[str, Algorithm] = {}
 
@@ -59,17 +62,20 @@ def choose(problem: ConvProblem, name: str, precision: str) -> Algorithm:
 
 def ranked(problem: ConvProblem, name: str, precision: str) -> tuple[Algorithm, ...]:
     """The rows that may compute `problem`, the choice first; more than one where the values may yet decide."""
+    preferred: tuple[Algorithm, ...] = ()
     if name != "auto":
-        row = find(name)
+        row = find(name.removesuffix(WHERE_IT_CAN))
         reason = why_not(row, problem)
-        if reason is not None:
-            raise declined(row, problem, reason)
-        return (row,)
+        if not name.endswith(WHERE_IT_CAN):
+            if reason is not None:
+                raise declined(row, problem, reason)
+            return (row,)
+        preferred = (row,) if reason is None else ()
     rows = [row for row in ALGORITHMS if why_not_automatic(row, problem, precision) is None]
     seconds = {row.name: row.cost(served(row, problem)).seconds for row in rows}
     # The library's row is left only for a gain that an estimate can be trusted with.
     handicap = {row.name: 1.0 if row.name == "torch" else MARGIN for row in rows}
-    return tuple(sorted(rows, key=lambda row: seconds[row.name] * handicap[row.name]))
+    return (*preferred, *sorted(rows, key=lambda row: seconds[row.name] * handicap[row.name]))
 
 
 def why_not_automatic(row: Algorithm, problem: ConvProblem, precision: str) -> str | None:

@@ -270,12 +270,15 @@ def _remember(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) -
         return
     call = remembered_call(text)
     problem = call.problem(x, w)
-    rows = [choose(replace(problem, role=role), call.algorithm, call.precision).name for role in (call.role, *ROLES)]
-    native = torch_row.native(problem) if rows[0] == "torch" and problem.macs else None
+    chosen = choose(problem, call.algorithm, call.precision).name
+    gradients = {
+        choose(replace(problem, role=role), call.as_role(role).algorithm, call.precision).name for role in ROLES
+    }
+    native = torch_row.native(problem) if chosen == "torch" and problem.macs else None
     if len(_READY) >= _MOST_READY:
         _READY.clear()
     channels = problem.filters if call.role == "output" else problem.channels
-    _READY[key] = _Ready(native, set(rows) == {"torch"}, text, channels)
+    _READY[key] = _Ready(native, gradients == {"torch"}, text, channels)
 
 
 def _needs_gradient(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
@@ -324,19 +327,19 @@ def _conv(
     if flip_kernel:
         w = w.flip(tuple(range(2, axes + 2)))
     if group_order == "interleaved":
-        x = x.unflatten(1, (-1, groups)).transpose(1, 2).flatten(1, 2)
+        x = x.unflatten(1, (-1, groups)).transpose(1, 2).flatten(1, 2)  # type: ignore[no-untyped-call]
     maps = w.shape[1]
     if partial_maps:
         if bias is not None:
             raise UsageError("partial maps have no bias", "got one", "add it after summing them: maps.sum(2)")
-        w = w.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 2).unsqueeze(1)
+        w = w.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 2).unsqueeze(1)  # type: ignore[no-untyped-call]
         groups *= maps
     text = _text(window, groups, "output", (0,) * axes, algorithm)
     if (mode, flip_kernel, group_order, partial_maps, single) == ("zeros", False, "contiguous", False, False):
         _remember(key, x, w, text)
     y = convolve(x, w, bias, text)
     if partial_maps:
-        y = y.unflatten(1, (groups // maps, maps, -1)).transpose(2, 3).flatten(1, 2)
+        y = y.unflatten(1, (groups // maps, maps, -1)).transpose(2, 3).flatten(1, 2)  # type: ignore[no-untyped-call]
     y = y[0] if single else y
     return y[0] if plain else y
 
@@ -408,7 +411,7 @@ def _transposed(
     if mode != "zeros":
         x = mode_pad_adjoint(x, pairs, mode)
     if group_order == "interleaved":
-        x = x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+        x = x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)  # type: ignore[no-untyped-call]
     if late:
         x = with_bias(x, bias)
     x = x[0] if single else x

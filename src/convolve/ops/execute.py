@@ -7,9 +7,9 @@ from torch import Tensor
 
 from convolve.ops import roles
 from convolve.ops.algorithm import Algorithm
-from convolve.ops.call import format_of, remembered_call
+from convolve.ops.call import remembered_call
 from convolve.ops.choose import declined, find, ranked
-from convolve.ops.windows import with_bias
+from convolve.ops.windows import format_of, with_bias
 from convolve.problem import ConvProblem
 
 _PLANS: dict[tuple[object, ...], tuple[ConvProblem, tuple[Algorithm, ...]]] = {}

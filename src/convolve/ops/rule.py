@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from convolve.ops import export
-from convolve.ops.call import derived_text, format_of, layout_of, remembered_call
+from convolve.ops.call import derived_text, remembered_call
 from convolve.ops.execute import execute
+from convolve.ops.windows import format_of, layout_of
 from convolve.problem import Role
 
 # role of the result: by each operand (a, b), the role that computes the gradient, and from which two (g: the result's).
@@ -140,9 +141,9 @@ def _split(t: Tensor, weight: bool, copies: int) -> Tensor:
     return t.reshape(t.shape[0], copies, t.shape[1] // copies, *t.shape[2:]).transpose(0, 1)
 
 
-_LIBRARY = torch.library.Library("convolve", "DEF")
-_LIBRARY.define("conv(Tensor a, Tensor b, Tensor? bias, str window) -> Tensor")
-_LIBRARY.impl("conv", execute, "CompositeExplicitAutograd")
+_LIBRARY = torch.library.Library("convolve", "DEF")  # type: ignore[no-untyped-call]
+_LIBRARY.define("conv(Tensor a, Tensor b, Tensor? bias, str window) -> Tensor")  # type: ignore[no-untyped-call]
+_LIBRARY.impl("conv", execute, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 _OPERATOR = torch.ops.convolve.conv.default
 
 

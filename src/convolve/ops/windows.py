@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convolve.errors import ShapeError
 from convolve.geometry import Pair
+from convolve.problem import Layout
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
@@ -110,3 +111,19 @@ def _sources(x: Tensor, axis: int, pair: Pair, mode: PaddingMode) -> Tensor:
 def with_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     """y (n, k, *size) plus one number per channel."""
     return y if bias is None else y + bias.reshape(-1, *[1] * (y.dim() - 2))
+
+
+def layout_of(a: Tensor, b: Tensor) -> Layout:
+    """channels_last if either operand is stored so (and not also in the plain order), as torch decides for its own."""
+    axes = a.dim() - 2
+    if axes < 2:
+        return "channels_first"
+    last = format_of("channels_last", axes)
+    either = any(t.is_contiguous(memory_format=last) and not t.is_contiguous() for t in (a, b))
+    return "channels_last" if either else "channels_first"
+
+
+def format_of(layout: Layout, axes: int) -> torch.memory_format:
+    if layout == "channels_first" or axes < 2:
+        return torch.contiguous_format
+    return torch.channels_last if axes == 2 else torch.channels_last_3d

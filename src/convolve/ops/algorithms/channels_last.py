@@ -11,7 +11,7 @@ from torch import Tensor
 from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.algorithms import torch_row
 from convolve.ops.bounds import direct_bound
-from convolve.ops.call import format_of
+from convolve.ops.windows import format_of
 from convolve.problem import ROLES, ConvProblem
 
 
