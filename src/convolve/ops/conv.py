@@ -235,7 +235,18 @@ def _start(
     if not (torch.compiler.is_compiling() or torch._C._is_any_autocast_enabled()):
         try:
             layout = x.stride() if not x.is_contiguous() else weight.is_contiguous()
-            key = (general, axes, arguments, x.shape, weight.shape, x.dtype, x.device, layout, current_precision())
+            key = (
+                general,
+                axes,
+                arguments,
+                x.shape,
+                weight.shape,
+                x.dtype,
+                x.device,
+                weight.device,
+                layout,
+                current_precision(),
+            )
             ready = _READY.get(key)
         except (AttributeError, TypeError):
             key = ready = None  # lists, symbolic sizes, no tensors: nothing to remember them by
