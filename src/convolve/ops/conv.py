@@ -277,7 +277,7 @@ _MOST_READY = 4096
 
 
 def _remember(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) -> None:
-    if key is None or not x.is_floating_point():
+    if key is None or not x.is_floating_point() or torch._C._are_functorch_transforms_active():
         return
     call = remembered_call(text)
     problem = call.problem(x, w)
