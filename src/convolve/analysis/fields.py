@@ -36,13 +36,20 @@ class Every:
 
 
 @dataclass(frozen=True)
+class Wide:
+    """A source dimension of which every index is read, by each index of output dimension `dim`."""
+
+    dim: int
+
+
+@dataclass(frozen=True)
 class Only:
     """A source dimension of which the indices `rule` gives for output 0 are read."""
 
     rule: Map
 
 
-Dim = Along | Every | Only
+Dim = Along | Every | Wide | Only
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,11 @@ class Factor:
     place: Place | None
     reach: Reach
 
+    @property
+    def wide(self) -> bool:
+        """Whether the output's position does not matter: an operator has looked at the whole axis."""
+        return self.place is None or self.reach.constant
+
 
 @dataclass(frozen=True, eq=False)
 class Term:
@@ -90,7 +102,7 @@ class Term:
     @property
     def local(self) -> bool:
         """Whether some axis still depends on the output's position."""
-        return any(factor.place is not None for factor in self.factors)
+        return any(not factor.wide for factor in self.factors)
 
     def at(self, index: Sequence[int]) -> tuple[Mask, ...]:
         """The sets that the element at `index` of the tensor sees, one per axis."""
@@ -125,12 +137,24 @@ def propagate(reads: Iterable[Read | Reshape], fields: Sequence[Field], shapes: 
             if isinstance(read, Reshape):
                 factors = tuple(_reshaped(factor, shape, output) for factor in term.factors)
             else:
-                factors = tuple(_read(factor, read, shape) for factor in term.factors)
+                factors = tuple(_read(factor, read, shape, output) for factor in term.factors)
+                if any(factor.place is None for factor in term.factors) and _gaps(term, read):
+                    factors = tuple(replace(f, reach=replace(f.reach, exact=False)) for f in factors)
             terms.append(Term(term.source, factors))
     return Field(simplified(terms))
 
 
-def _read(factor: Factor, read: Read, shape: Shape) -> Factor:
+def _gaps(term: Term, read: Read) -> bool:
+    """Whether `read` leaves some output without input along a dimension that no factor of `term` stands in."""
+    placed = {factor.place.dim for factor in term.factors if factor.place is not None}
+    return any(
+        isinstance(dim, Along) and dim.rule is not None and dim.rule.gaps
+        for number, dim in enumerate(read.dims)
+        if number > 1 and number not in placed
+    )
+
+
+def _read(factor: Factor, read: Read, shape: Shape, output: Shape) -> Factor:
     place, reach = factor.place, factor.reach
     if not read.exact and reach.exact:
         reach = replace(reach, exact=False)
@@ -148,7 +172,11 @@ def _read(factor: Factor, read: Read, shape: Shape) -> Factor:
         for i in index:
             mask |= reach.at(i // place.inner % place.size)
         return Factor(None, Reach.constant(reach.inputs, mask, exact))
-    return Factor(None, Reach.constant(reach.inputs, reach.everything, reach.exact and isinstance(dim, Every)))
+    exact = reach.exact and isinstance(dim, (Every, Wide))
+    if isinstance(dim, Wide) and whole:
+        size = output[dim.dim]
+        return Factor(Place(dim.dim, 1, size), Reach.constant(reach.inputs, reach.everything, exact, size))
+    return Factor(None, Reach.constant(reach.inputs, reach.everything, exact))
 
 
 def _reshaped(factor: Factor, shape: Shape, output: Shape) -> Factor:
@@ -200,7 +228,7 @@ def _within(term: Term, other: Term) -> bool:
         return False
     pairs = list(zip(term.factors, other.factors, strict=True))
     # A term that has looked at a whole axis is kept apart from the local ones: both are reported.
-    if any(mine.place != theirs.place for mine, theirs in pairs):
+    if any(mine.place != theirs.place or mine.wide != theirs.wide for mine, theirs in pairs):
         return False
     return all(mine.reach.within(theirs.reach) for mine, theirs in pairs)
 
@@ -264,7 +292,7 @@ def summaries(field: Field) -> tuple[InputField, ...]:
 
 
 def _axis(factors: Sequence[Factor]) -> tuple[AxisField, bool]:
-    placed = [factor.reach for factor in factors if factor.place is not None]
+    placed = [factor.reach for factor in factors if not factor.wide]
     if len(placed) < len(factors):
         mask = 0
         for factor in factors:

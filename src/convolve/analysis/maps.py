@@ -29,6 +29,11 @@ class Map:
     advance: int = 1
     exact: bool = True
 
+    @property
+    def gaps(self) -> bool:
+        """Whether some output reads no input at all (a phase of a transposed convolution, padding beyond the kernel)."""
+        return not all(len(self.reads(j)) for j in range(self.outputs))
+
 
 def within(inputs: int, outputs: int, pattern: Callable[[int], Indices], period: int, advance: int) -> Map:
     """The map of an endless rule on a finite axis: what falls outside reads nothing, as zero padding does."""
@@ -71,6 +76,11 @@ def padded(inputs: int, before: int, after: int, mode: str = "zeros") -> Map:
     if mode not in fold:
         return taps(inputs, outputs, [-before])
     return Map(inputs, outputs, lambda j: [fold[mode](j - before)], lambda j: [j - before])
+
+
+def broadcast(outputs: int) -> Map:
+    """One input, read by every output."""
+    return Map(1, outputs, lambda _: (0,), lambda _: (0,), 1, 0)
 
 
 def adaptive(inputs: int, outputs: int) -> Map:

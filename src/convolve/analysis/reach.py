@@ -81,6 +81,7 @@ class Reach:
     high: tuple[Mask, ...]  # the last len(high) indices
     variance: Fraction | None = Fraction(0)
     exact: bool = True
+    constant: bool = False  # an operator has looked at the whole axis: the index no longer matters
 
     @classmethod
     def start(cls, size: int) -> Reach:
@@ -88,9 +89,9 @@ class Reach:
         return cls(size, size, (Far(0, 1),), 1, (), ())
 
     @classmethod
-    def constant(cls, inputs: int, mask: Mask, exact: bool = True) -> Reach:
+    def constant(cls, inputs: int, mask: Mask, exact: bool = True, size: int = 1) -> Reach:
         """One set, whatever the index."""
-        return cls(inputs, 1, None, 0, (mask,), (), None, exact)
+        return cls(inputs, size, (Far(0, mask),), 0, (), (), None, exact, constant=True)
 
     @property
     def stride(self) -> Fraction | None:
@@ -136,10 +137,11 @@ class Reach:
     def compose(self, rule: Map) -> Reach:
         """What the outputs of `rule` see, when its inputs see this."""
         exact = self.exact and rule.exact
+        constant = self.constant or (rule.pattern is not None and rule.advance == 0)
         sets, advance = self._endless(rule)
         if sets is None or rule.pattern is None:
             listed = tuple(self._gather(rule.reads(j)) for j in range(rule.outputs))
-            return Reach(self.inputs, rule.outputs, None, 0, listed, (), None, exact)
+            return Reach(self.inputs, rule.outputs, None, 0, listed, (), None, exact, constant)
         first, last = self._interior(rule)
         return Reach(
             self.inputs,
@@ -150,6 +152,7 @@ class Reach:
             tuple(self._gather(rule.reads(j)) for j in range(last, rule.outputs)),
             self._variance(rule),
             exact,
+            constant,
         )
 
     def _gather(self, indices: Iterable[int]) -> Mask:

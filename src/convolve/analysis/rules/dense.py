@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from convolve.analysis.fields import Along, Dim, Every, Read
+from convolve.analysis.fields import Along, Dim, Every, Read, Wide
 from convolve.analysis.rules.registry import Call, Facts, layer_rule, others
 
 
@@ -15,7 +15,7 @@ def linear(call: Call) -> Facts:
     bias = call.output.numel if call.tensor("bias") is not None else 0
     # The weight of a hypernetwork is a tensor of the graph too: each output reads a row of it.
     weight = () if call["weight"].constant else (call.every(1),)
-    return Facts(call.output.numel * features, extra=bias, reads=(call.read([*dims, Every()]), *weight))
+    return Facts(call.output.numel * features, extra=bias, reads=(call.read([*dims, Wide(len(dims))]), *weight))
 
 
 @layer_rule("matmul mm bmm mv dot inner", "input other")
@@ -43,7 +43,8 @@ def _factors(call: Call, left: int, right: int) -> tuple[Read, Read]:
             Every() if shape[d] == 1 and call.output.shape[d + ahead] != 1 else Along(d + ahead) for d in range(size)
         ]
 
-    rows: list[Dim] = [Every()] if vector else [*batch(first, len(first) - 2), Along(rank - 2 + column), Every()]
+    last: Dim = Every() if column else Wide(rank - 1)
+    rows: list[Dim] = [last] if vector else [*batch(first, len(first) - 2), Along(rank - 2 + column), last]
     columns: list[Dim] = [Every()] if column else [*batch(second, len(second) - 2), Every(), Along(rank - 1)]
     return call.read(rows, left), call.read(columns, right)
 

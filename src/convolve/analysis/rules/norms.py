@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convolve.analysis.fields import Along, Dim, Every, Read
+from convolve.analysis.fields import Along, Dim, Read, Wide
 from convolve.analysis.maps import taps
 from convolve.analysis.rules.registry import Call, Facts, layer_rule, others
 
@@ -10,7 +10,7 @@ from convolve.analysis.rules.registry import Call, Facts, layer_rule, others
 def _with_statistics(call: Call, over: set[int]) -> tuple[Read, ...]:
     """Each output reads its own element, and all of the dimensions `over` (for the mean and the variance)."""
     rank = len(call.input.shape)
-    dims: list[Dim] = [Every() if d in over else Along(d) for d in range(rank)]
+    dims: list[Dim] = [Wide(d) if d in over else Along(d) for d in range(rank)]
     return call.same(), call.read(dims)
 
 

@@ -6,7 +6,7 @@ convention, not a measurement: one per addition, product, comparison or elementa
 
 from __future__ import annotations
 
-from convolve.analysis.fields import Along, Dim, Every, Read
+from convolve.analysis.fields import Along, Dim, Every, Read, Wide
 from convolve.analysis.maps import Map, table, taps
 from convolve.analysis.rules.registry import Call, Facts, layer_rule
 
@@ -81,5 +81,5 @@ def _along(call: Call) -> Read:
     kept = [d for d in range(rank) if d not in chosen]
     same = _same_shape(call) or bool(call["keepdim"])
     return call.read(
-        [Every() if d in chosen else Along(d if same else kept.index(d)) for d in range(rank)]
+        [(Wide(d) if same else Every()) if d in chosen else Along(d if same else kept.index(d)) for d in range(rank)]
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convolve.analysis.fields import Along, Dim, Every, Read, Reshape
+from convolve.analysis.maps import broadcast
 from convolve.analysis.records import Shape, Step, Tensor
 from convolve.errors import UsageError
 
@@ -74,7 +75,10 @@ class Call:
         ahead = len(output) - len(shape)
         return Read(
             tensor,
-            tuple(Every() if size == 1 and output[d + ahead] != 1 else Along(d + ahead) for d, size in enumerate(shape)),
+            tuple(
+                Along(d + ahead, broadcast(output[d + ahead])) if size == 1 and output[d + ahead] != 1 else Along(d + ahead)
+                for d, size in enumerate(shape)
+            ),
         )
 
     def every(self, tensor: int = 0) -> Read:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import EllipsisType
 from typing import Any
 
-from convolve.analysis.fields import Along, Dim, Every, Only, Read, Reshape
+from convolve.analysis.fields import Along, Dim, Every, Only, Read, Reshape, Wide
 from convolve.analysis.maps import Map, table, taps
 from convolve.analysis.records import Tensor
 from convolve.analysis.rules.registry import Call, Facts, layer_rule
@@ -199,7 +199,7 @@ def _reduced(call: Call, given: Any) -> Read:
     chosen = set(range(rank)) if given is None or given == [] else {int(d) % rank for d in _listed(given)}
     kept = [d for d in range(rank) if d not in chosen]
     keep = len(call.output.shape) == rank
-    return call.read([Every() if d in chosen else Along(d if keep else kept.index(d)) for d in range(rank)])
+    return call.read([(Wide(d) if keep else Every()) if d in chosen else Along(d if keep else kept.index(d)) for d in range(rank)])
 
 
 @layer_rule("topk sort argsort kthvalue mode", "input k dim")
