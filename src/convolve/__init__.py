@@ -15,6 +15,10 @@ PUBLIC: dict[str, str] = {
     "ConvolveError": "convolve.errors",
     "UsageError": "convolve.errors",
     "InputError": "convolve.errors",
+    "train": "convolve.jobs.train",
+    "resume": "convolve.jobs.train",
+    "load": "convolve.jobs.classifier",
+    "evaluate": "convolve.jobs.evaluate",
 }
 
 __all__ = ["PUBLIC", "__version__", *PUBLIC]

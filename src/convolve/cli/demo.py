@@ -1,0 +1,35 @@
+"""`convolve demo`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from convolve.cli import output
+
+
+def demo(*, out: Annotated[Path | None, Parameter(("--out", "-o"))] = None) -> None:
+    """Train on scikit-learn's 1,797 small digits (embedded, no network), then predict a few of them.
+
+    Parameters
+    ----------
+    out
+        The run's folder, which must not exist yet. [default: runs/digits-lenet_relu, then -2, -3, …]
+    """
+    from convolve.draw.progress import progress
+    from convolve.draw.tables import predictions
+    from convolve.jobs import demo as job
+
+    with progress(quiet=False) as observer:
+        result = job.demo(out, observer=observer)
+    output.result(f"\n{result.run.headline}\n")
+    output.result(predictions(result.predictions))
+    output.result("\nwhere things are")
+    for name, path in result.run.files.items():
+        output.result(f"  {name:<12}{path}")
+    output.result(f"  {'digits':<12}{result.images}")
+    output.result(
+        f"\nnext: convolve predict {result.run.files['model']} YOUR-IMAGE.png   or   convolve train YOUR-PHOTOS/"
+    )

@@ -1,0 +1,109 @@
+"""`convolve train`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from convolve.cli import output
+from convolve.cli.arguments import Device, Json, Quiet, Workers
+from convolve.errors import UsageError
+
+
+def train(
+    data: str | None = None,
+    /,
+    *,
+    model: Annotated[str | None, Parameter(("--model", "-m"))] = None,
+    epochs: int | None = None,
+    batch_size: Annotated[int | None, Parameter(("--batch-size", "-b", "--batch"))] = None,
+    lr: float | None = None,
+    opt: str | None = None,
+    img_size: Annotated[str | None, Parameter(("--img-size", "--imgsz"))] = None,
+    seed: int | None = None,
+    val_split: float | None = None,
+    augment: str | None = None,
+    out: Annotated[Path | None, Parameter(("--out", "-o"))] = None,
+    resume: Path | None = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network on images and write a run folder.
+
+    What is left out is chosen from the data and the model, and said.
+
+    Parameters
+    ----------
+    data
+        digits (the default), a name that `convolve data get` fetched, a folder of IDX files, a folder with one
+        sub-folder of images per class (or with train/, val/, test/ holding such folders), or a .zip of one.
+    model
+        The network; `convolve models` lists them. [default: lenet_relu]
+    epochs
+        How often every training image is seen. [default: the model's]
+    batch_size
+        Images per step. [default: the model's, less for small data]
+    lr
+        Peak learning rate. [default: the model's]
+    opt
+        sgd, adam or adamw. [default: the model's]
+    img_size
+        Height and width in pixels: 64, or 48x64. [default: chosen from the data and the model]
+    seed
+        Decides initial weights, order and split. [default: 0]
+    val_split
+        Part of the training images held out for validation, 0 to 1. [default: the data's own, else 0.2]
+    augment
+        gentle: small shifts, turns and changes of scale, never flips; none; or auto: gentle below 20,000 images.
+    out
+        The run's folder, which must not exist yet. [default: runs/DATA-MODEL, then -2, -3, …]
+    resume
+        Go on with this run, from its folder alone.
+    """
+    from convolve.draw.progress import progress
+    from convolve.jobs import train as job
+
+    choices = {
+        "model": model,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "opt": opt,
+        "img_size": None if img_size is None else _size(img_size),
+        "seed": seed,
+        "val_split": val_split,
+        "augment": augment,
+        "out": out,
+    }
+    given = {name: value for name, value in choices.items() if value is not None}
+    with progress(quiet) as observer:
+        if resume is None:
+            if data is not None and "=" in data:
+                name, _, value = data.partition("=")
+                raise UsageError("options begin with two dashes", f"got {data!r}", f"write --{name} {value}")
+            run = job.train(data, **given, device=device, workers=workers, observer=observer)  # type: ignore[arg-type]
+        else:
+            if data is not None or given:
+                received = ", ".join(
+                    (["DATA"] if data is not None else []) + [f"--{name.replace('_', '-')}" for name in given]
+                )
+                raise UsageError(
+                    "a resumed run keeps its own choices", f"got {received} too", "leave them out, or train anew"
+                )
+            run = job.resume(resume, device=device, workers=workers, observer=observer)
+    if json:
+        output.document("train", run.to_json())
+        return
+    output.result(f"{run.headline}\n{run.files['model']}")
+    output.message(f"try it    convolve predict {run.files['model']} IMAGE")
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() for part in parts):
+        raise UsageError("--img-size is a side or HEIGHTxWIDTH in pixels", f"got {text!r}", "use 64 or 48x64")
+    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))

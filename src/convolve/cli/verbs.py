@@ -1,0 +1,35 @@
+"""The verbs of the command line, one row each; the function behind a row is imported when its verb is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verb:
+    name: str  # as typed; "data get" is the verb `get` of the group `data`
+    target: str  # module:function
+    summary: str
+
+
+VERBS = (
+    Verb("train", "convolve.cli.train:train", "Train a network on images."),
+    Verb("evaluate", "convolve.cli.evaluate:evaluate", "Measure a trained model on labelled images."),
+    Verb("predict", "convolve.cli.predict:predict", "Classify images with a trained model."),
+    Verb("demo", "convolve.cli.demo:demo", "Train on the embedded digits and predict a few of them."),
+    Verb("doctor", "convolve.cli.doctor:doctor", "Print versions, CPU, threads and folders, and what looks wrong."),
+)
+
+GROUPS = {"data": "Get and check data sets."}
+
+EXAMPLES = """\
+convolve: convolutional networks you can see through
+
+  convolve demo                                   one minute: train on small digits, predict a few
+  convolve train PHOTOS/                          a folder with one sub-folder of images per class
+  convolve predict runs/PHOTOS-*/model.safetensors new.jpg
+  convolve evaluate runs/PHOTOS-*/model.safetensors OTHER-PHOTOS/
+  convolve doctor                                 what this machine has
+
+convolve --help lists every verb; convolve VERB --help explains one.
+"""

@@ -1,0 +1,155 @@
+"""`load`: from what a person names (nothing, "digits", a folder, a .zip, a data set that was got) to a Dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convolve.data import idx
+from convolve.data.digits import Digits
+from convolve.data.idx_folder import IdxFolder
+from convolve.data.image_folder import ImageFolder
+from convolve.data.records import Dataset, Split
+from convolve.data.source import Progress, Source, Survey, Want
+from convolve.errors import InputError, UsageError
+
+
+def load(
+    source: str | Path | None = None,
+    *,
+    img_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    val_split: float | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Read a data set: nothing or "digits", a folder of IDX files, or a folder or .zip of images in class folders.
+
+    `img_size` is a side or (h, w) and `channels` 1 or 3, both chosen from the data when absent. `val_split` is the part
+    of the training images that is held out, decided by (seed, content), where the data brings no validation of its own.
+    `workers` limits the decoding threads; `progress(what, done, total)` is told how far the reading is.
+    Raises InputError when the data cannot be used, UsageError when an argument is wrong.
+
+    >>> data = load("digits")
+    >>> len(data.train), len(data.validation), data.test_count, data.size, data.classes[:3]
+    (1258, 180, 359, (8, 8), ('0', '1', '2'))
+    """
+    size = _size(img_size)
+    if channels not in (None, 1, 3):
+        raise UsageError("pictures have 1 channel (grey) or 3 (RGB)", f"got channels={channels}", "use 1 or 3")
+    if val_split is not None and not 0 < val_split < 1:
+        raise UsageError("val_split is a part between 0 and 1", f"got {val_split}", "use 0.2 for a fifth")
+    if workers is not None and workers < 0:
+        raise UsageError("workers is a number of threads", f"got {workers}", "use 0 or more")
+
+    found = open_source(source)
+    counts = found.counts
+    if "train" not in counts:
+        received = f"{found.origin} has only: {', '.join(counts)}"
+        raise InputError("training needs training images", received, "add a train folder, or evaluate on it instead")
+    if len(found.classes) < 2:
+        received = f"{found.origin} has one: {found.classes[0]!r}"
+        raise InputError("training needs at least two classes", received, "add a folder of images of something else")
+    if "validation" in counts and val_split is not None:
+        received = f"val_split={val_split}, but {found.origin} brings its own validation images"
+        raise UsageError("validation is brought by the data or split off, not both", received, "leave val_split out")
+
+    survey = found.survey(workers, progress)
+    want = Want(size or survey.size, channels or survey.channels, workers or None, progress)
+    if "validation" in counts:
+        how = "its own"
+        train, validation = found.read("train", want, found.classes), found.read("validation", want, found.classes)
+    else:
+        held, how = found.hold_out(val_split, seed)
+        train = found.read("train", want, found.classes, ~held)
+        validation = _renamed(found.read("train", want, found.classes, held), "validation")
+    _check_classes(train, found)
+
+    tested = counts.get("test", 0)
+    said = [*survey.said, *_said_fit(survey, want)]
+    said.append(
+        f"{len(train):,} train / {len(validation):,} validation ({how}) / {f'{tested:,}' if tested else 'no'} test"
+    )
+    return Dataset(
+        name=found.name,
+        origin=found.origin,
+        classes=found.classes,
+        channels=want.channels,
+        size=want.size,
+        train=train,
+        validation=validation,
+        read_test=(lambda: found.read("test", want, found.classes)) if tested else None,
+        test_count=tested,
+        said=tuple(said),
+    )
+
+
+def read_split(
+    source: str | Path | None,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    classes: tuple[str, ...],
+    part: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Split:
+    """One part of a data set, as a trained model wants it: its size and channels, labels that index its `classes`.
+
+    `part` is "train", "validation" or "test"; without it, the test part where there is one, else the validation part,
+    else all images (the split is then called "all"). Raises InputError for a class that the model does not know.
+
+    >>> split = read_split("digits", size=(8, 8), channels=1, classes=tuple("0123456789"))
+    >>> split.name, len(split)
+    ('test', 359)
+    """
+    found = open_source(source)
+    if part is not None and part not in found.counts:
+        known = ", ".join(found.counts)
+        raise UsageError(f"{found.origin} has the parts: {known}", f"got {part!r}", "name one of them")
+    chosen = part or next(name for name in ("test", "validation", "train") if name in found.counts)
+    split = found.read(chosen, Want(size, channels, workers, progress), classes)
+    return _renamed(split, "all") if part is None and chosen == "train" else split
+
+
+def open_source(source: str | Path | None) -> Source:
+    """Find out what a name or path is, and list it without reading it."""
+    if source is None or (str(source) == "digits" and not Path(source).is_dir()):
+        return Digits()
+    path = Path(source)
+    try:
+        parts = idx.find(path) if path.is_dir() else {}
+    except OSError as error:
+        raise InputError("cannot list a folder", f"{path}: {error.strerror or error}", "check its rights") from error
+    return IdxFolder(path, parts) if parts else ImageFolder(path)
+
+
+def _check_classes(train: Split, found: Source) -> None:
+    """After the unusable files are gone, every class must still have an image to learn from."""
+    counts = train.labels.bincount(minlength=len(found.classes)).tolist()
+    without = [name for name, count in zip(found.classes, counts, strict=True) if count == 0]
+    if without:
+        received = f"{', '.join(map(repr, without[:5]))} of {found.origin} has none that can be read for training"
+        raise InputError("every class needs images", received, "add images, or remove the class")
+
+
+def _renamed(split: Split, name: str) -> Split:
+    return Split(name, split.images, split.labels, split.ids, split.sizes, split.quarantined)
+
+
+def _said_fit(survey: Survey, want: Want) -> list[str]:
+    said = []
+    if want.size != survey.size:
+        said.append(f"resized to {want.size[0]}x{want.size[1]}, as asked")
+    if want.channels != survey.channels:
+        said.append("grey made RGB, as asked" if want.channels == 3 else "RGB made grey, as asked")
+    return said
+
+
+def _size(img_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if img_size is None:
+        return None
+    size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+    if len(size) != 2 or min(size) < 1:
+        raise UsageError("img_size is a side or (height, width) in pixels", f"got {img_size}", "use 28 or (28, 28)")
+    return size

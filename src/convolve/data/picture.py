@@ -1,0 +1,144 @@
+"""One picture, from any file that Pillow reads to uint8 values: upright, opaque, grey or RGB, of the size asked for.
+
+Rotation is EXIF's. Transparent pixels are laid on white. Grey is ITU-R 601-2 luma, as Pillow has it. 16-bit and float
+pictures are scaled by their own type's range, never clipped. A file whose header claims more than 89 million pixels
+(Pillow's own limit) is refused before it is decoded.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from convolve.errors import InputError
+
+MAX_PIXELS = 89_478_485  # Pillow's: a quarter of a gibibyte of RGB
+BILINEAR = Image.Resampling.BILINEAR
+# Only formats of pictures: never those that Pillow hands to another program (EPS) or that are documents or films.
+FORMATS = ["JPEG", "PNG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "HEIF", "PPM", "JPEG2000", "TGA", "ICO", "PCX", "SGI"]
+MAGIC = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n": ("PNG",)}  # spares Pillow trying every format
+GREY = {"1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap height and width
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture before it is decoded: upright height and width, grey or not, turned by EXIF or not."""
+
+    h: int
+    w: int
+    grey: bool
+    turned: bool
+
+
+def read_header(content: bytes, name: str) -> Header:
+    """The Header of a file's bytes. Raises InputError as `open_picture` does."""
+    with _opened(content, name) as image:
+        orientation = image.getexif().get(ORIENTATION, 1)
+        h, w = (image.width, image.height) if orientation in SIDEWAYS else (image.height, image.width)
+        return Header(h, w, image.mode in GREY, orientation not in (0, 1))
+
+
+def open_picture(source: Path | bytes, size: tuple[int, int] | None = None, name: str | None = None) -> Image.Image:
+    """A decoded picture, upright. `size` (h, w) lets a JPEG be decoded at a fraction that is still at least that large.
+
+    Raises InputError naming the file (`name`, or the path) when it cannot be read, is no image, is cut off or too large.
+    """
+    called = name or str(source if isinstance(source, Path) else "image")
+    try:
+        content = source.read_bytes() if isinstance(source, Path) else source
+    except OSError as error:
+        raise InputError("cannot read an image", f"{called}: {error.strerror or error}", "check the file") from error
+    with _opened(content, called) as image:
+        if size is not None and image.format == "JPEG":
+            side = max(size)  # either side may turn out to be the height, once it is upright
+            image.draft(None, (side, side))
+        image.load()
+        return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+
+
+@contextmanager
+def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
+    """An image whose header was read and whose size was checked; what Pillow raises about it becomes an InputError."""
+    if not content:
+        raise InputError("an image needs content", f"{name}: it is empty", "remove it or get it again")
+    try:
+        image = Image.open(io.BytesIO(content), formats=_formats(content))
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        yield image
+    except UnidentifiedImageError as error:
+        raise InputError(
+            "a file must be an image that Pillow can read", f"{name}: it is no image", _hint(name)
+        ) from error
+    except Image.DecompressionBombError as error:
+        received = f"{name}: it claims more than {MAX_PIXELS:,} pixels (a decompression bomb)"
+        raise InputError(f"an image may have up to {MAX_PIXELS:,} pixels", received, "scale it down") from error
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
+        received = f"{name}: {error or type(error).__name__}"
+        raise InputError("an image must be whole", received, "remove it or get it again") from error
+
+
+def to_colours(image: Image.Image, channels: int) -> Image.Image:
+    """The picture in mode "L" (one channel) or "RGB" (three), whatever its mode was."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _eight_bits(image)
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def fit(image: Image.Image, channels: int, size: tuple[int, int], resample: Image.Resampling = BILINEAR) -> Image.Image:
+    """The picture in the colours and the size (h, w) asked for, stretched where its proportions differ."""
+    image = to_colours(image, channels)
+    h, w = size
+    return image if image.size == (w, h) else image.resize((w, h), resample, reducing_gap=3.0)
+
+
+def to_pixels(image: Image.Image) -> np.ndarray:
+    """uint8 [c, h, w] of an "L" or "RGB" picture."""
+    array = np.array(image)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale by the range of the type: 16 bits by 65535; float by 1 if its values lie in 0..1, else by 255."""
+    values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise ValueError("a pixel is NaN or infinite")
+    top = float(values.max(initial=0))
+    # Mode "I" holds 16-bit files and 8-bit ones alike, "F" levels of 0..1 or 0..255: the values tell.
+    scale = {"F": (255.0 if top <= 1 else 1.0), "I": (1.0 if top <= 255 else 255 / 65535)}.get(image.mode, 255 / 65535)
+    return Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8))
+
+
+def _hint(name: str) -> str:
+    if name.lower().endswith((".heic", ".heif")):
+        return "convert it to JPEG, or `pip install pillow-heif`"
+    return "remove it, or convert it to PNG or JPEG"
+
+
+@functools.cache
+def _registered() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _formats(content: bytes) -> tuple[str, ...]:
+    return next((formats for magic, formats in MAGIC.items() if content.startswith(magic)), _registered())
+
+
+@functools.cache
+def image_ends() -> frozenset[str]:
+    """The ends of names (".jpg") that a picture may have; HEIC's too, so that such a file is named instead of overlooked."""
+    known = {end for end, name in Image.registered_extensions().items() if name in _registered()}
+    return frozenset(known | {".heic", ".heif"})

@@ -1,0 +1,37 @@
+"""One look for every plot: colours that a colour-blind reader can tell apart, thin frames, and a figure without global state."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#6b7280"  # Okabe and Ito 2008, and a grey
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure, `width` x `height` inches, drawn without a window system and without pyplot's globals."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=130, layout="constrained")
+
+
+def tidy(axes: Axes) -> None:
+    """Leave the left and lower frame and a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def write(drawing: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as PNG or SVG, whichever the path's ending says, atomically."""
+    from pathlib import Path
+
+    from convolve.files import atomic_write
+
+    kind = Path(path).suffix.removeprefix(".")
+    with atomic_write(path, "wb") as file:
+        drawing.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)

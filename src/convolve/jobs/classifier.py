@@ -1,0 +1,95 @@
+"""A trained network with everything that it needs: classes, preprocessing, and what its training pictures looked like."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from convolve.data.preprocess import Preprocessing, normalise
+from convolve.errors import ModelFileError
+from convolve.jobs.results import Prediction, html_table
+from convolve.models import create
+from convolve.models.file import load_weights, read
+
+
+class Classifier(nn.Module):
+    """An image classifier in evaluation mode: call it for scores, or `predict` for names.
+
+    `forward` takes pictures of the size and channels in `preprocessing`: uint8 [n, c, h, w], or float in 0..1; it returns
+    scores [n, classes]. `predict` takes paths, PIL images, arrays and tensors of any size.
+    """
+
+    def __init__(self, net: nn.Module, card: dict[str, Any]) -> None:
+        super().__init__()
+        self.net = net
+        self.card = card
+        self.classes: tuple[str, ...] = tuple(card["classes"])
+        self.preprocessing = Preprocessing.from_dict(card["preprocessing"])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.net(normalise(images, self.preprocessing))
+        return scores
+
+    def predict(self, image: Any, *, invert: bool = False) -> Prediction:
+        """The classes of one image, most likely first: a path, a PIL image, an array [h, w(, c)] or a tensor [c, h, w].
+
+        `invert` turns light into dark first. Raises InputError for an image that cannot be read or has other channels.
+
+        >>> import convolve, tempfile, torch
+        >>> run = convolve.train("digits", epochs=1, out=tempfile.mkdtemp() + "/run")
+        >>> len(run.load().predict(torch.zeros(1, 8, 8, dtype=torch.uint8)).probabilities)
+        10
+        """
+        picture = self.preprocessing.apply(image)
+        device = next(self.net.parameters()).device
+        with torch.inference_mode():
+            shares = self(picture[None].to(device)).softmax(1)[0].tolist()
+        order = sorted(range(len(shares)), key=lambda index: -shares[index])
+        notes = ()
+        ranked = tuple((self.classes[index], shares[index]) for index in order)
+        return Prediction(str(image) if isinstance(image, (str, os.PathLike)) else type(image).__name__, ranked, notes)
+
+    def _repr_html_(self) -> str:
+        size = " x ".join(map(str, self.preprocessing.size))
+        rows = [
+            ("architecture", str(self.card["architecture"]["name"])),
+            ("input", f"{self.preprocessing.channels} x {size}"),
+        ]
+        rows += [("classes", ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else ""))]
+        for split in ("validation", "test"):
+            score = self.card["metrics"].get(split)
+            if score:
+                rows.append((f"{split} accuracy", f"{score['accuracy']:.2%}"))
+        return html_table(("", "classifier"), rows)
+
+
+def load(path: str | os.PathLike[str]) -> Classifier:
+    """A trained network from its file, ready to predict; nothing but the file is needed.
+
+    Raises ModelFileError for a file that is corrupt, truncated or not ours; no code in it is ever run.
+
+    >>> import convolve, tempfile
+    >>> run = convolve.train("digits", epochs=1, out=tempfile.mkdtemp() + "/run")
+    >>> net = convolve.load(run.files["model"])
+    >>> net.classes[:3], net.training
+    (('0', '1', '2'), False)
+    """
+    tensors, card = read(path)
+    try:
+        shape = {**card["architecture"], "img_size": tuple(card["architecture"]["img_size"])}
+        classifier = Classifier(create(**shape), card)
+    except (KeyError, TypeError, ValueError) as error:
+        received = f"{type(error).__name__}: {error}"
+        remedy = "it was written by another version: see `convolve doctor`"
+        raise ModelFileError(f"the description in {path} cannot be used", received, remedy) from error
+    load_weights(classifier.net, tensors, path)
+    return classifier.eval()
+
+
+def predict_all(classifier: Classifier, images: Sequence[Any], *, invert: bool = False) -> list[Prediction]:
+    """One prediction per image, in order."""
+    return [classifier.predict(image, invert=invert) for image in images]

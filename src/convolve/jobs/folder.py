@@ -1,0 +1,110 @@
+"""A run folder: its place, and each file in it. Everything that a run writes goes through here, and stays inside.
+
+model.safetensors   the best weights, with everything needed to use them      split.csv        which image was in which part
+last/               the state to resume from                                  metrics.csv      one row per epoch
+config.yaml         every choice, given or made                               predictions.csv  one row per measured image
+log.txt             what was said                                             plots/           curves, confusion matrix
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from convolve.errors import ConvolveError, UsageError
+from convolve.files import atomic_write, new_folder
+
+if TYPE_CHECKING:
+    from convolve.data.records import Dataset, Split
+    from convolve.training.measure import Measured
+    from convolve.training.records import Epoch
+
+STATE_FORMAT = "convolve.state/1"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run's files."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, out: str | Path | None, name: str) -> RunFolder:
+        """A new folder: `out`, which must not hold anything yet, or runs/`name`, runs/`name`-2, …"""
+        if out is None:
+            return cls(new_folder("runs", name))
+        path = Path(out)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            resumable = path.is_dir() and (path / "last").exists()
+            remedy = "name another folder" + (f", or go on with: convolve train --resume {path}" if resumable else "")
+            raise UsageError("a run needs a folder of its own", f"{path} exists already", remedy)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConvolveError(
+                f"cannot create {path}", error.strerror or str(error), "name a place you may write to"
+            ) from error
+        return cls(path)
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "last" / "state.safetensors"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    def files(self) -> dict[str, str]:
+        """What a finished run holds, by the name under which JSON output lists it."""
+        names = ("model.safetensors", "config.yaml", "split.csv", "metrics.csv", "predictions.csv", "log.txt")
+        found = {Path(name).stem: str(self.path / name) for name in names}
+        return found | {path.stem: str(path) for path in sorted((self.path / "plots").glob("*.png"))}
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        with atomic_write(self.path / "config.yaml") as file:
+            file.write("# Every choice of this run, given or made. To go on with it: convolve train --resume FOLDER\n")
+            yaml.safe_dump(dict(config), file, sort_keys=False, allow_unicode=True)
+
+    def write_split(self, data: Dataset) -> None:
+        """split.csv: path (or number), class and part of every training and validation image, and of those left out."""
+        rows = [
+            (identifier, data.classes[label], split.name)
+            for split in (data.train, data.validation)
+            for identifier, label in zip(split.ids, split.labels.tolist(), strict=True)
+        ]
+        rows += [(bad.path, "", f"left out: {bad.reason}") for bad in data.quarantined]
+        self._write_csv("split.csv", ("image", "class", "part"), rows)
+
+    def write_metrics(self, history: Sequence[Epoch]) -> None:
+        rows = [asdict(record) for record in history]
+        self._write_csv("metrics.csv", tuple(rows[0]), [tuple(row.values()) for row in rows])
+
+    def write_predictions(self, measured: Iterable[tuple[Split, Measured]], classes: Sequence[str]) -> None:
+        """predictions.csv: one row per image of every measured split."""
+        rows = [
+            (split.name, identifier, classes[label], classes[guess], f"{share:.4f}", int(label == guess))
+            for split, outcome in measured
+            for identifier, label, guess, share in zip(
+                split.ids,
+                outcome.labels.tolist(),
+                outcome.predictions.tolist(),
+                outcome.probabilities.amax(1).tolist(),
+                strict=True,
+            )
+        ]
+        self._write_csv("predictions.csv", ("part", "image", "class", "predicted", "probability", "correct"), rows)
+
+    def _write_csv(self, name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        with atomic_write(self.path / name) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(head)
+            writer.writerows(rows)

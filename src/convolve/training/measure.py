@@ -1,0 +1,57 @@
+"""Measure a network on a split: one pass without gradients, every image counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from convolve.data.records import Split
+
+BATCH = 512
+
+Normalise = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a network said of a split. `probabilities` is float32 [n, classes]; `loss` the mean cross-entropy in nats."""
+
+    loss: float
+    accuracy: float
+    probabilities: torch.Tensor
+    labels: torch.Tensor
+
+    @property
+    def predictions(self) -> torch.Tensor:
+        return self.probabilities.argmax(1)
+
+    def confusion(self) -> torch.Tensor:
+        """Counts, int64 [classes, classes]: row = true class, column = predicted class."""
+        classes = self.probabilities.shape[1]
+        return torch.bincount(self.labels * classes + self.predictions, minlength=classes**2).reshape(classes, classes)
+
+
+def measure(net: torch.nn.Module, split: Split, normalise: Normalise, device: torch.device) -> Measured:
+    """Run `net` in evaluation mode over `split`; its mode is put back. `normalise` turns uint8 batches into network input."""
+    was_training = net.training
+    net.eval()
+    try:
+        with torch.inference_mode():
+            pieces = [
+                net(normalise(split.images.batch(part).to(device))).float().cpu() for part in _parts(len(split.labels))
+            ]
+    finally:
+        net.train(was_training)
+    if not pieces:
+        return Measured(float("nan"), float("nan"), torch.empty(0, 0), split.labels)
+    logits = torch.cat(pieces).clone()  # cloned: an inference tensor could not be used in autograd later
+    correct = (logits.argmax(1) == split.labels).sum().item()
+    loss = F.cross_entropy(logits, split.labels).item()
+    return Measured(loss, correct / len(split.labels), logits.softmax(1), split.labels)
+
+
+def _parts(count: int) -> tuple[torch.Tensor, ...]:
+    return torch.split(torch.arange(count), BATCH) if count else ()
