@@ -19,6 +19,9 @@ PUBLIC: dict[str, str] = {
     "resume": "convolve.jobs.train",
     "load": "convolve.jobs.classifier",
     "evaluate": "convolve.jobs.evaluate",
+    "inspect": "convolve.jobs.inspect",
+    "receptive_field": "convolve.jobs.inspect",
+    "layer_rule": "convolve.analysis.rules.registry",
 }
 
 __all__ = ["PUBLIC", "__version__", *PUBLIC]

@@ -85,7 +85,7 @@ class Factor:
     @property
     def wide(self) -> bool:
         """Whether the output's position does not matter: an operator has looked at the whole axis."""
-        return self.place is None or self.reach.constant
+        return self.place is None or self.reach.spread_out
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ def _of_functional() -> dict[int, str]:
 
 def function_name(function: Callable[..., Any]) -> str | None:
     """The name of a function that __torch_function__ was given; None for attribute access (x.shape, x.T)."""
-    name: str = _of_functional().get(id(function)) or getattr(function, "__name__", "")
+    name: str = _of_functional().get(id(function)) or str(getattr(function, "__name__", ""))
     if name in ("__get__", "__set__", "__delete__") or not name:
         return None
     if name in _SPECIAL:
@@ -47,7 +47,7 @@ _ARITHMETIC = {"add", "sub", "mul", "div", "pow", "matmul", "neg", "abs", "eq", 
 
 def operator_name(overload: torch._ops.OpOverload) -> str:
     """The name of an operator at torch's lowest level: aten's without its namespace, others with it."""
-    namespace, _, name = overload.name().partition("::")
+    namespace, _, name = str(overload.name()).partition("::")  # type: ignore[no-untyped-call]
     name = name.partition(".")[0]
     return name.rstrip("_") if namespace == "aten" else f"{namespace}::{name}"
 

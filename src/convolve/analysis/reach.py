@@ -81,7 +81,7 @@ class Reach:
     high: tuple[Mask, ...]  # the last len(high) indices
     variance: Fraction | None = Fraction(0)
     exact: bool = True
-    constant: bool = False  # an operator has looked at the whole axis: the index no longer matters
+    spread_out: bool = False  # an operator has looked at the whole axis: the index no longer matters
 
     @classmethod
     def start(cls, size: int) -> Reach:
@@ -91,7 +91,7 @@ class Reach:
     @classmethod
     def constant(cls, inputs: int, mask: Mask, exact: bool = True, size: int = 1) -> Reach:
         """One set, whatever the index."""
-        return cls(inputs, size, (Far(0, mask),), 0, (), (), None, exact, constant=True)
+        return cls(inputs, size, (Far(0, mask),), 0, (), (), None, exact, spread_out=True)
 
     @property
     def stride(self) -> Fraction | None:
@@ -137,11 +137,11 @@ class Reach:
     def compose(self, rule: Map) -> Reach:
         """What the outputs of `rule` see, when its inputs see this."""
         exact = self.exact and rule.exact
-        constant = self.constant or (rule.pattern is not None and rule.advance == 0)
+        spread_out = self.spread_out or (rule.pattern is not None and rule.advance == 0)
         sets, advance = self._endless(rule)
         if sets is None or rule.pattern is None:
             listed = tuple(self._gather(rule.reads(j)) for j in range(rule.outputs))
-            return Reach(self.inputs, rule.outputs, None, 0, listed, (), None, exact, constant)
+            return Reach(self.inputs, rule.outputs, None, 0, listed, (), None, exact, spread_out)
         first, last = self._interior(rule)
         return Reach(
             self.inputs,
@@ -152,7 +152,7 @@ class Reach:
             tuple(self._gather(rule.reads(j)) for j in range(last, rule.outputs)),
             self._variance(rule),
             exact,
-            constant,
+            spread_out,
         )
 
     def _gather(self, indices: Iterable[int]) -> Mask:

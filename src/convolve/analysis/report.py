@@ -210,7 +210,7 @@ def _row(
     seen: Field,
     names: Sequence[str],
     own: Sequence[Parameter],
-    saved: dict[tuple[str, int, str, int], int] | None,
+    saved: list[int] | None,
     trace: Trace,
 ) -> Row:
     fact = facts[0]
@@ -239,7 +239,7 @@ def _row(
         fact.macs if fact.macs_valid is None else fact.macs_valid,
         flops,
         0 if reused else sum(output.bytes for output in step.outputs),
-        None if saved is None else saved.get(key_of(step, trace), 0),
+        None if saved is None else saved[step.index],
         fields_.summaries(seen),
         _status(step, fact, seen),
         note,
@@ -265,20 +265,26 @@ def _views(step: Step) -> bool:
     return step.op in _VIEWS or step.op == "reshape" or (step.op.startswith("dropout") and not step.arguments.get("training", True))
 
 
-def key_of(step: Step, trace: Trace) -> tuple[str, int, str, int]:
+Key = tuple[str, int, str, int]
+
+
+def keys(trace: Trace) -> list[Key]:
     """What names the same step in two traces of one model: its module, call, operator, and the how-manieth there."""
-    before = 0
-    for other in reversed(trace.steps[: step.index]):
-        if (other.path, other.call) != (step.path, step.call):
-            if len(other.path) < len(step.path):
-                break
-            continue
-        before += other.op == step.op
-    return step.path, step.call, step.op, before
+    count: dict[tuple[str, int, str], int] = {}
+    found = []
+    for step in trace.steps:
+        what = step.path, step.call, step.op
+        found.append((*what, count.get(what, 0)))
+        count[what] = count.get(what, 0) + 1
+    return found
 
 
-def _saved(trace: Trace, training: Trace | None) -> dict[tuple[str, int, str, int], int] | None:
-    return None if training is None else {key_of(step, training): step.saved for step in training.steps}
+def _saved(trace: Trace, training: Trace | None) -> list[int] | None:
+    """The bytes kept per step of `trace`, from the training trace of the same model."""
+    if training is None:
+        return None
+    kept = {key: step.saved for key, step in zip(keys(training), training.steps, strict=True)}
+    return [kept.get(key, 0) for key in keys(trace)]
 
 
 def _parameters(step: Step, trace: Trace) -> list[str]:

@@ -16,6 +16,7 @@ the error names the line, and `data=True` runs it for real.
 from __future__ import annotations
 
 import contextlib
+import logging
 import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,7 +74,7 @@ def run(
     """
     recorder = _Recorder(type(model).__name__, training)
     mode = None if data else FakeTensorMode(allow_non_fake_inputs=True)
-    with _untouched(model), contextlib.ExitStack() as stack:
+    with _untouched(model), _silent(), contextlib.ExitStack() as stack:
         if mode is not None:
             stack.enter_context(mode)
         model.train(training)
@@ -108,6 +109,17 @@ def run(
             raise StoppedTrace(recorder.trace(), recorder.attempt, error) from error
         del tensors, fakes, result
         return recorder.trace()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """torch logs a failed fake operator at length; we say it ourselves."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _input(item: Input, data: bool) -> torch.Tensor:
@@ -402,7 +414,7 @@ class _Memory(TorchDispatchMode):
     """Hears every elementary operator: records those outside a known call, and every storage's birth and death."""
 
     def __init__(self, recorder: _Recorder) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.recorder = recorder
         self.clock = 0
         self.kind: dict[int, str] = {}
@@ -429,7 +441,7 @@ class _Memory(TorchDispatchMode):
 
     def birth(self, tensor: torch.Tensor, kind: str) -> None:
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        key = int(storage._cdata)
         if key in self.living:
             return
         number = len(self.born)
@@ -479,4 +491,4 @@ def _tensors(value: Any) -> list[torch.Tensor]:
 
 
 def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)

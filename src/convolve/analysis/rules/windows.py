@@ -49,7 +49,8 @@ def _window(call: Call, kernel: Sequence[int], axes: int, sizes: Sequence[int] =
     if isinstance(padding, str):
         plain = Window.of(kernel, stride, 0, dilation, axes=axes)
         padding = [
-            same_padding(size, *what) for size, *what in zip(sizes, plain.kernel, plain.stride, plain.dilation, strict=True)
+            same_padding(size, k, s, d)
+            for size, k, s, d in zip(sizes, plain.kernel, plain.stride, plain.dilation, strict=True)
         ]
     return Window.of(kernel, stride, padding, dilation, axes=axes)
 
