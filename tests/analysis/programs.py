@@ -22,7 +22,7 @@ class Program(nn.Module):
         generator = torch.Generator().manual_seed(7)
         self.weights = nn.ParameterList()
         self.where: dict[int, int] = {}
-        for number, (kind, _, options) in enumerate(instructions):
+        for number, (_, _, options) in enumerate(instructions):
             if "weight" in options:
                 self.where[number] = len(self.weights)
                 self.weights.append(nn.Parameter(torch.rand(options["weight"], generator=generator) + 0.5))
@@ -120,17 +120,24 @@ def programs(draw: st.DrawFn, most: int = 7) -> tuple[Program, tuple[int, int]]:
     for _ in range(draw(st.integers(1, most))):
         kind = draw(st.sampled_from(KINDS))
         source = draw(st.integers(max(0, len(sizes) - 3), len(sizes) - 1))
-        h, w = sizes[source]
         pick = draw
         sources, o = [source], {}
         small = st.integers(1, 3)
         if kind == "conv":
             g = pick(st.sampled_from([1, 2]))
             k = (pick(st.integers(1, 4)), pick(st.integers(1, 4)))
-            o = {"weight": (CHANNELS, CHANNELS // g, *k), "g": g, "s": pick(small), "p": (pick(st.integers(0, 2)), pick(st.integers(0, 2)))}
+            o = {
+                "weight": (CHANNELS, CHANNELS // g, *k),
+                "g": g,
+                "s": pick(small),
+                "p": (pick(st.integers(0, 2)), pick(st.integers(0, 2))),
+            }
             o["d"] = pick(st.integers(1, 2))
         elif kind == "same":
-            o = {"weight": (CHANNELS, CHANNELS, pick(st.integers(1, 4)), pick(st.integers(1, 3))), "d": pick(st.integers(1, 2))}
+            o = {
+                "weight": (CHANNELS, CHANNELS, pick(st.integers(1, 4)), pick(st.integers(1, 3))),
+                "d": pick(st.integers(1, 2)),
+            }
         elif kind == "transposed":
             s, d = pick(small), pick(st.integers(1, 2))
             o = {"weight": (CHANNELS, CHANNELS, pick(st.integers(1, 5)), pick(st.integers(1, 3))), "s": s, "d": d}
@@ -138,10 +145,22 @@ def programs(draw: st.DrawFn, most: int = 7) -> tuple[Program, tuple[int, int]]:
             o["extra"] = pick(st.integers(0, max(s, d) - 1))
         elif kind == "max":
             k = pick(st.integers(1, 3))
-            o = {"k": k, "s": pick(small), "p": pick(st.integers(0, k // 2)), "d": pick(st.integers(1, 2)), "ceil": pick(st.booleans())}
+            o = {
+                "k": k,
+                "s": pick(small),
+                "p": pick(st.integers(0, k // 2)),
+                "d": pick(st.integers(1, 2)),
+                "ceil": pick(st.booleans()),
+            }
         elif kind == "avg":
             k = pick(st.integers(1, 3))
-            o = {"k": k, "s": pick(small), "p": pick(st.integers(0, k // 2)), "ceil": pick(st.booleans()), "count": pick(st.booleans())}
+            o = {
+                "k": k,
+                "s": pick(small),
+                "p": pick(st.integers(0, k // 2)),
+                "ceil": pick(st.booleans()),
+                "count": pick(st.booleans()),
+            }
         elif kind == "adaptive":
             o = {"size": (pick(st.integers(1, 7)), pick(st.integers(1, 7))), "mean": pick(st.booleans())}
         elif kind == "pad":
@@ -182,14 +201,15 @@ def shape_of(kind: str, sizes: list[tuple[int, int]], o: dict) -> tuple[int, int
             made = apply(kind, tensors, o, weight, nn.Identity())
     except (RuntimeError, ValueError, NotImplementedError):
         return None
-    n, c, h, w = made.shape
+    _, c, h, w = made.shape
     return (h, w) if c == CHANNELS and 1 <= h <= 24 and 1 <= w <= 24 else None
 
 
-KINDS = (
-    "conv conv same transposed transposed max avg adaptive pad resize resize shuffle unshuffle add add mul cat stack beside slice "
-    "roll flip turn relu norm lrn squeeze row flat channels separable cumulative repeat"
-).split()
+_NAMES = (
+    "conv conv same transposed transposed max avg adaptive pad resize resize shuffle unshuffle add add mul cat stack "
+    "beside slice roll flip turn relu norm lrn squeeze row flat channels separable cumulative repeat"
+)
+KINDS = _NAMES.split()
 
 
 def seen_by(model: nn.Module, size: tuple[int, int], channels: int = CHANNELS) -> Tensor:

@@ -15,7 +15,9 @@ from convolve.analysis.trace import Input, run
 NETWORKS = 500
 
 
-@settings(max_examples=NETWORKS, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=NETWORKS, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 @pytest.mark.filterwarnings("ignore:Using padding=.same.")
 @given(programs())
 def test_every_output_sees_exactly_the_pixels_that_change_it(drawn: tuple[Program, tuple[int, int]]) -> None:

@@ -6,7 +6,7 @@ Every form (text, Markdown, CSV, HTML, JSON) takes its cells from here, so they 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -155,7 +155,9 @@ COLUMNS: tuple[Column, ...] = (
 
 def shown(report: Report, wide: bool = False) -> list[Column]:
     """The columns that say something: the narrow ones, or all."""
-    straight = all(row.sources == (report.rows[row.index - 1].name if row.index else report.inputs[0][0],) for row in report.rows)
+    straight = all(
+        row.sources == (report.rows[row.index - 1].name if row.index else report.inputs[0][0],) for row in report.rows
+    )
     columns = [c for c in COLUMNS if (wide or c.narrow) and not (c.key == "from" and straight and not wide)]
     if report.totals.saved is not None and not wide:
         columns.insert([c.key for c in columns].index("activation") + 1, next(c for c in COLUMNS if c.key == "saved"))
@@ -225,7 +227,11 @@ def to_json(report: Report) -> dict[str, Any]:
         "inputs": [{"name": name, "shape": list(size)} for name, size in report.inputs],
         "outputs": [list(size) for size in report.outputs],
         "layers": [
-            {**{c.key: c.value(row) for c in COLUMNS if c.key not in ("stride", "offset")}, "path": row.path, "module": row.module}
+            {
+                **{c.key: c.value(row) for c in COLUMNS if c.key not in ("stride", "offset")},
+                "path": row.path,
+                "module": row.module,
+            }
             for row in report.rows
         ],
         "totals": {**vars(totals), "uncounted": list(totals.uncounted)},
@@ -236,3 +242,138 @@ def to_json(report: Report) -> dict[str, Any]:
         },
         "findings": [vars(lint) for lint in report.lints],
     }
+
+
+@dataclass(frozen=True)
+class Node:
+    """A box of the diagram: a row with the pointwise rows that follow it, and the boxes it reads (by number; -1 - k: input k)."""
+
+    title: str
+    lines: tuple[str, ...]
+    kind: str
+    share: float  # of all MACs
+    sources: tuple[int, ...]
+    finding: str = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A report ready to be drawn: headings, cells, which are flush right, the lines below, and the diagram's boxes."""
+
+    title: str
+    inputs: tuple[str, ...]
+    heading: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    right: tuple[bool, ...]
+    summary: tuple[str, ...]
+    nodes: tuple[Node, ...]
+
+
+def sheet(report: Report, wide: bool = False) -> Sheet:
+    """The report as text cells, in the order of COLUMNS."""
+    columns = shown(report, wide)
+    return Sheet(
+        report.model,
+        tuple(f"{name} {shape(size)}" for name, size in report.inputs),
+        tuple(c.heading for c in columns),
+        tuple(tuple(c.text(row) for c in columns) for row in visible(report)),
+        tuple(c.right for c in columns),
+        tuple(summary(report)),
+        _nodes(report),
+    )
+
+
+_KINDS = {
+    "conv": "convolution", "linear": "dense", "matmul": "dense", "bmm": "dense", "scaled": "dense", "multi": "dense", "max": "pooling",
+    "avg": "pooling", "adaptive": "pooling", "mean": "pooling", "cat": "join", "add": "join", "mul": "join",
+}  # fmt: skip
+
+
+def _nodes(report: Report) -> tuple[Node, ...]:
+    """The diagram's boxes. A row without arithmetic of its own weight joins the box before it, if nothing else reads that."""
+    rows = visible(report)
+    by_name = {row.name: row for row in rows}
+    inputs = {name: -1 - number for number, (name, _) in enumerate(report.inputs)}
+    readers: dict[str, int] = {}
+    for row in rows:
+        for name in row.sources:
+            readers[name] = readers.get(name, 0) + 1
+    findings = {lint.where: lint.kind for lint in report.lints}
+    boxes: list[dict[str, Any]] = []
+    box_of: dict[str, int] = {}
+    for row in rows:
+        sources = [box_of[name] for name in row.sources if name in box_of]
+        sources += [inputs[name] for name in row.sources if name in inputs]
+        before = by_name.get(row.sources[0]) if len(row.sources) == 1 else None
+        small = (
+            not row.macs
+            and row.macs is not None
+            and not row.op.startswith(("max_", "avg_", "adaptive", "cat", "interp"))
+        )
+        if (
+            before is not None
+            and before.name in box_of
+            and small
+            and readers[before.name] == 1
+            and row.fields == before.fields
+        ):
+            box = boxes[box_of[before.name]]
+            box["after"].append(row.op)
+            box["output"] = shape(row.output)
+            box["parameters"] += row.parameters
+            box_of[row.name] = box_of[before.name]
+            continue
+        box_of[row.name] = len(boxes)
+        boxes.append(
+            {"row": row, "after": [], "output": shape(row.output), "parameters": row.parameters, "sources": sources}
+        )
+    total = max(1, report.totals.macs)
+    nodes = []
+    for box in boxes:
+        row = box["row"]
+        numbers = [
+            f"{box['parameters']:,} params" if box["parameters"] else "",
+            f"{short(row.macs)} MACs" if row.macs != 0 else "",
+        ]
+        sees = f"RF {_field(row)}" + (f" stride {_stride(row)}" if _stride(row) else "") if row.fields else ""
+        lines = [" ".join([row.op, row.detail]).strip() + "".join(f" + {op}" for op in box["after"]), box["output"],
+                 "  ".join(filter(None, numbers)), sees]  # fmt: skip
+        kind = next((v for k, v in _KINDS.items() if row.op.startswith(k)), "other")
+        share, finding = (row.macs or 0) / total, findings.get(row.name, "")
+        read = tuple(dict.fromkeys(box["sources"]))
+        nodes.append(Node(row.name, tuple(filter(None, lines)), kind, share, read, finding))
+    return tuple(nodes)
+
+
+def renamed(report: Report, name: str) -> Report:
+    """The report under another title."""
+    return replace(report, model=name)
+
+
+def difference(report: Report, other: Report) -> list[str]:
+    """Two reports beside each other: totals, then the layers that differ, by name."""
+    found = [f"{'':<14} {report.model:>20} {other.model:>20}"]
+    for what, a, b in (
+        ("parameters", report.totals.parameters, other.totals.parameters),
+        ("MACs", report.totals.macs, other.totals.macs),
+        ("MACs valid", report.totals.macs_valid, other.totals.macs_valid),
+        ("peak bytes", report.memory.inference.bytes, other.memory.inference.bytes),
+    ):
+        change = "" if a == b else f"   {(b - a) / a:+.1%}" if a else f"   {b - a:+,}"
+        found.append(f"{what:<14} {a:>20,} {b:>20,}{change}")
+    mine, theirs = ({row.name: row for row in r.rows} for r in (report, other))
+    for name in dict.fromkeys((*mine, *theirs)):
+        one, two = mine.get(name), theirs.get(name)
+        cells = [["", ""] if row is None else [_brief(row), ""] for row in (one, two)]
+        if cells[0] != cells[1]:
+            found.append(f"{name}: {cells[0][0] or 'absent'} -> {cells[1][0] or 'absent'}")
+    return found
+
+
+def _brief(row: Row) -> str:
+    sees = f", RF {_field(row)}" if row.fields else ""
+    return (
+        f"{row.op} {row.detail} {shape(row.output)}, {row.parameters:,} params, {short(row.macs)} MACs{sees}".replace(
+            "  ", " "
+        )
+    )

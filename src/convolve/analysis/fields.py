@@ -107,7 +107,9 @@ class Term:
     def at(self, index: Sequence[int]) -> tuple[Mask, ...]:
         """The sets that the element at `index` of the tensor sees, one per axis."""
         return tuple(
-            factor.reach.at(0 if factor.place is None else index[factor.place.dim] // factor.place.inner % factor.place.size)
+            factor.reach.at(
+                0 if factor.place is None else index[factor.place.dim] // factor.place.inner % factor.place.size
+            )
             for factor in self.factors
         )
 
@@ -128,7 +130,9 @@ class Field:
         return cls((Term(source, factors),))
 
 
-def propagate(reads: Iterable[Read | Reshape], fields: Sequence[Field], shapes: Sequence[Shape], output: Shape) -> Field:
+def propagate(
+    reads: Iterable[Read | Reshape], fields: Sequence[Field], shapes: Sequence[Shape], output: Shape
+) -> Field:
     """The field of an output of shape `output` from the `fields` and `shapes` of the tensor arguments."""
     terms: list[Term] = []
     for read in reads:

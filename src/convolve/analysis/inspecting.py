@@ -12,7 +12,7 @@ from torch import nn
 from convolve.analysis import trace as tracing
 from convolve.analysis.memory import OPTIMIZERS
 from convolve.analysis.report import Report, build, require_exact
-from convolve.analysis.trace import Input, StoppedTrace
+from convolve.analysis.trace import Input, StoppedTraceError
 from convolve.errors import UnknownNameError, UsageError
 
 InputLike = str | torch.Tensor | Input | tuple[int, ...] | torch.Size
@@ -40,7 +40,7 @@ def examine(
         training = None
         if optimizer is not None:
             training = tracing.run(model, inputs, training=True, backward=True, data=data, arguments=arguments)
-    except StoppedTrace as stopped:
+    except StoppedTraceError as stopped:
         from convolve.analysis.teach import lesson
 
         raise lesson(model, inputs, stopped, arguments) from (None if stopped.failed else stopped.error)
@@ -104,7 +104,18 @@ def completed(model: nn.Module, inputs: Sequence[Input]) -> nn.Module:
     """The model, or a copy with its lazy layers completed on the meta device."""
     if not any(nn.parameter.is_lazy(p) for p in (*model.parameters(), *model.buffers())):
         return model
-    clone = copy.deepcopy(model).to("meta").eval()
+    clone = copy.deepcopy(model).eval()
+    for module in clone.modules():
+        for name, tensor in module._parameters.items():
+            if nn.parameter.is_lazy(tensor):
+                module._parameters[name] = nn.UninitializedParameter(device="meta")
+            elif tensor is not None:
+                module._parameters[name] = nn.Parameter(tensor.to("meta"), tensor.requires_grad)
+        for name, buffer in module._buffers.items():
+            if nn.parameter.is_lazy(buffer):
+                module._buffers[name] = nn.UninitializedBuffer(device="meta")
+            elif buffer is not None:
+                module._buffers[name] = buffer.to("meta")
     with torch.no_grad():
         clone(*(torch.empty(item.shape, dtype=item.dtype, device="meta") for item in inputs))
     return clone

@@ -16,7 +16,7 @@ from convolve.analysis import trace as tracing
 from convolve.analysis.inspecting import completed
 from convolve.analysis.records import Shape, Step
 from convolve.analysis.report import Report, Row, build
-from convolve.analysis.trace import Input, StoppedTrace
+from convolve.analysis.trace import Input, StoppedTraceError
 from convolve.errors import ShapeError, UsageError
 
 PATIENCE = 2.0  # seconds that a search for a remedy may take inside an error
@@ -26,7 +26,7 @@ def runs(model: nn.Module, inputs: Sequence[Input]) -> bool:
     """Whether the model accepts the inputs."""
     try:
         tracing.run(model, inputs)
-    except (StoppedTrace, UsageError):
+    except (StoppedTraceError, UsageError):
         return False
     return True
 
@@ -54,7 +54,11 @@ def smallest_input(model: nn.Module, inputs: Sequence[Input], largest: int = 102
     for side in _ascending(largest):
         if runs(model, resized(inputs, side)):
             return side
-    raise ShapeError(f"no square input up to {largest} fits this model", "none was accepted", "inspect it with the input it is made for")
+    raise ShapeError(
+        f"no square input up to {largest} fits this model",
+        "none was accepted",
+        "inspect it with the input it is made for",
+    )
 
 
 def _ascending(largest: int) -> Iterator[int]:
@@ -74,7 +78,11 @@ def sizes_for_output(model: nn.Module, inputs: Sequence[Input], layer: str, size
     row = report.row(layer)
     summary = row.fields[0].axes[axis] if row.fields and len(row.fields[0].axes) > axis else None
     if summary is None or not summary.stride:
-        raise UsageError("the layer's size must depend on the input's", f"{row.name} has {row.output}", "name a layer before the pooling")
+        raise UsageError(
+            "the layer's size must depend on the input's",
+            f"{row.name} has {row.output}",
+            "name a layer before the pooling",
+        )
     given = inputs[0].shape[2 + axis]
     now = row.output[2 + axis]
     centre = given + int((size - now) * summary.stride)
@@ -83,7 +91,7 @@ def sizes_for_output(model: nn.Module, inputs: Sequence[Input], layer: str, size
     for candidate in range(max(1, centre - room), centre + room + 1):
         sizes = list(inputs[0].shape[2:])
         sizes[axis] = candidate
-        with contextlib.suppress(StoppedTrace, UsageError):
+        with contextlib.suppress(StoppedTraceError, UsageError):
             trace = tracing.run(model, resized(inputs, sizes))
             if len(trace.steps) > row.index and trace.steps[row.index].outputs[0].shape[2 + axis] == size:
                 found.append(candidate)
@@ -98,12 +106,14 @@ def in_features(model: nn.Module, inputs: Sequence[Input]) -> tuple[str, int, Sh
     model = completed(model, inputs)
     try:
         trace, failed = tracing.run(model, inputs), None
-    except StoppedTrace as stopped:
+    except StoppedTraceError as stopped:
         trace, failed = stopped.trace, stopped.failed
     for step in (*trace.steps, *([failed] if failed else [])):
         if step.op == "linear":
             return step.path or step.op, step.tensors[0].shape[-1], flattened_from(trace.steps, step)
-    raise UsageError("the model has no Linear layer that runs", f"{len(trace.steps)} steps were traced", "nothing to set")
+    raise UsageError(
+        "the model has no Linear layer that runs", f"{len(trace.steps)} steps were traced", "nothing to set"
+    )
 
 
 def flattened_from(steps: Sequence[Step], step: Step) -> Shape:
@@ -171,7 +181,7 @@ def reaching(model: nn.Module, inputs: Sequence[Input], at_least: int, layer: st
             with _with(module, attributes):
                 try:
                     after = build(tracing.run(model, inputs))
-                except (StoppedTrace, UsageError):
+                except (StoppedTraceError, UsageError):
                     continue
             same = [r for r in after.rows if r.name == row.name]
             if same and same[0].fields:
@@ -219,4 +229,6 @@ def _last_local(report: Report) -> Row:
 
 def _spatial(inputs: Sequence[Input]) -> None:
     if not inputs or len(inputs[0].shape) < 3:
-        raise UsageError("this question needs an input with spatial axes", f"got {[i.shape for i in inputs]}", "as 3x224x224")
+        raise UsageError(
+            "this question needs an input with spatial axes", f"got {[i.shape for i in inputs]}", "as 3x224x224"
+        )

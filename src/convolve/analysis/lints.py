@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from convolve.analysis import sets
 from convolve.analysis.fields import Along
@@ -19,12 +20,17 @@ _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 def _gridding(report: Report) -> Finding:
     """Dilations with a common factor leave holes that no later layer fills."""
     holed = [row for row in report.rows if any(_holes(row))]
-    last = next((row for row in reversed(report.rows) if row.fields and any(a.stride for a in row.fields[0].axes)), None)
+    last = next(
+        (row for row in reversed(report.rows) if row.fields and any(a.stride for a in row.fields[0].axes)), None
+    )
     if holed and last is not None and any(_holes(last)):
         axis = next(a for a in last.fields[0].axes if a.seen < a.size)
-        yield holed[0].name, (
-            f"gaps between the taps are never filled: {last.name} spans {axis.size} pixels per axis and sees {axis.seen} of "
-            "them; use dilations without a common factor, as 1, 2, 3 or 1, 2, 4, 8"
+        yield (
+            holed[0].name,
+            (
+                f"gaps between the taps are never filled: {last.name} spans {axis.size} pixels per axis and sees {axis.seen} of "
+                "them; use dilations without a common factor, as 1, 2, 3 or 1, 2, 4, 8"
+            ),
         )
 
 
@@ -43,9 +49,12 @@ def _checkerboard(report: Report) -> Finding:
                 for k, s in zip(kernel, strides, strict=False):
                     if k % s:
                         taps = sorted({-(-(k - phase) // s) if k > phase else 0 for phase in range(s)})
-                        yield row.name, (
-                            f"kernel {k} is no multiple of stride {s}: outputs sum {' or '.join(map(str, taps))} taps in turn, "
-                            f"a checkerboard; use kernel {s * -(-k // s)}, or resize and convolve"
+                        yield (
+                            row.name,
+                            (
+                                f"kernel {k} is no multiple of stride {s}: outputs sum {' or '.join(map(str, taps))} taps in turn, "
+                                f"a checkerboard; use kernel {s * -(-k // s)}, or resize and convolve"
+                            ),
                         )
                         break
 
@@ -58,11 +67,18 @@ def _too_wide(report: Report) -> Finding:
         field = row.fields[0]
         sizes = _spatial(report, field.source)
         axes = field.axes
-        if sizes and len(axes) == len(sizes) and all(not a.whole and a.size > n for a, n in zip(axes, sizes, strict=True)):
+        if (
+            sizes
+            and len(axes) == len(sizes)
+            and all(not a.whole and a.size > n for a, n in zip(axes, sizes, strict=True))
+        ):
             shown = "x".join(str(a.size) for a in axes)
-            yield row.name, (
-                f"receptive field {shown} exceeds the {'x'.join(map(str, sizes))} input: from here on, context grows no "
-                "more; a larger input would use it, fewer layers or less stride would do for this one"
+            yield (
+                row.name,
+                (
+                    f"receptive field {shown} exceeds the {'x'.join(map(str, sizes))} input: from here on, context grows no "
+                    "more; a larger input would use it, fewer layers or less stride would do for this one"
+                ),
             )
             return
 
@@ -89,9 +105,12 @@ def _dropped(report: Report) -> Finding:
                     lost = dim.rule.inputs - 1 - last
                     if lost > 0:
                         size = dim.rule.inputs
-                        yield report.rows[step.index].name, (
-                            f"the last {lost} of {size} positions along axis {number} are in no window; a size of {size - lost} "
-                            f"or {size - lost + dim.rule.advance}, or {lost if lost > 1 else 1} more padding, wastes none"
+                        yield (
+                            report.rows[step.index].name,
+                            (
+                                f"the last {lost} of {size} positions along axis {number} are in no window; a size of {size - lost} "
+                                f"or {size - lost + dim.rule.advance}, or {lost if lost > 1 else 1} more padding, wastes none"
+                            ),
                         )
                         break
 
@@ -101,7 +120,8 @@ def _unseen(report: Report) -> Finding:
     last = [t for t in report.trace.outputs if t.step is not None]
     for source, (name, shape) in enumerate(report.inputs):
         sizes = _spatial(report, source)
-        if not sizes:
+        if not any(t.step is not None and source in _sources(report, t) for t in last):
+            yield name, f"no output depends on this input ({'x'.join(map(str, shape))})"
             continue
         missing = {
             axis: set.intersection(
@@ -111,11 +131,25 @@ def _unseen(report: Report) -> Finding:
         } if last else {}  # fmt: skip
         for axis, lines in missing.items():
             if lines and len(lines) < sizes[axis]:
-                what = {0: "rows", 1: "columns"}.get(axis, f"indices of axis {axis}") if len(sizes) == 2 else "positions"
+                what = (
+                    {0: "rows", 1: "columns"}.get(axis, f"indices of axis {axis}") if len(sizes) == 2 else "positions"
+                )
                 listed = ", ".join(map(str, sorted(lines)[:6])) + ("…" if len(lines) > 6 else "")
                 yield name, f"no output sees {len(lines)} of its {sizes[axis]} {what}: {listed}"
-        if all(len(lines) == sizes[axis] for axis, lines in missing.items()) and missing:
-            yield name, f"no output depends on this input ({'x'.join(map(str, shape))})"
+
+
+def _sources(report: Report, tensor: Tensor) -> set[int]:
+    """The graph inputs that a tensor depends on."""
+    found: set[int] = set()
+    waiting, done = [tensor], set[int]()
+    while waiting:
+        current = waiting.pop()
+        if current.source is not None:
+            found.add(current.source)
+        elif current.step is not None and current.step not in done:
+            done.add(current.step)
+            waiting += report.trace.steps[current.step].tensors
+    return found
 
 
 def _even_kernel(report: Report) -> Finding:
@@ -128,7 +162,10 @@ def _even_kernel(report: Report) -> Finding:
             strides = _of(report, row, "stride", 1)
             plain = all(s == 1 for s in (strides if isinstance(strides, (list, tuple)) else [strides]))
             if even and plain and step.arguments.get("padding") not in (0, (0, 0), [0, 0], (0,), "valid", None):
-                yield row.name, f"kernel {even[0]} is even: the result moves by half a pixel; an odd kernel keeps it centred"
+                yield (
+                    row.name,
+                    f"kernel {even[0]} is even: the result moves by half a pixel; an odd kernel keeps it centred",
+                )
 
 
 def _isolated(report: Report) -> Finding:
@@ -141,9 +178,12 @@ def _isolated(report: Report) -> Finding:
             own = step.arguments.get("groups", 1)
             name = report.rows[step.index].name
             if before and own > 1 and (shared := math.gcd(before[0], own)) > 1:
-                yield name, (
-                    f"its {own} groups read those of {before[1]} and nothing mixes them: {shared} parts of the channels never "
-                    "meet; shuffle the channels between, or put a 1x1 convolution there"
+                yield (
+                    name,
+                    (
+                        f"its {own} groups read those of {before[1]} and nothing mixes them: {shared} parts of the channels never "
+                        "meet; shuffle the channels between, or put a 1x1 convolution there"
+                    ),
                 )
             if own > 1:
                 groups[step.index] = (own, name)
@@ -151,7 +191,18 @@ def _isolated(report: Report) -> Finding:
             groups[step.index] = before
 
 
-_MIXERS = ("cat", "channel_shuffle", "view", "reshape", "transpose", "permute", "flatten", "linear", "matmul", "layer_norm")
+_MIXERS = (
+    "cat",
+    "channel_shuffle",
+    "view",
+    "reshape",
+    "transpose",
+    "permute",
+    "flatten",
+    "linear",
+    "matmul",
+    "layer_norm",
+)
 
 
 def _misaligned(report: Report) -> Finding:
@@ -161,13 +212,21 @@ def _misaligned(report: Report) -> Finding:
         if row.op not in ("add", "cat", "mul", "sub", "stack", "concat", "maximum", "minimum"):
             continue
         branches = [by_name[name] for name in row.sources if name in by_name and by_name[name].fields]
-        for first, second in zip(branches, branches[1:], strict=False):
+        for first, second in pairwise(branches):
             for a, b in zip(first.fields[0].axes, second.fields[0].axes, strict=False):
                 if a.whole or b.whole or not a.stride or not b.stride:
                     continue
                 if a.stride != b.stride:
-                    yield row.name, f"{first.name} has stride {a.stride} and {second.name} {b.stride}: they do not match pixel by pixel"
-                elif a.centre is not None and b.centre is not None and a.centre != b.centre and len(a.phases) == len(b.phases) == 1:
+                    yield (
+                        row.name,
+                        f"{first.name} has stride {a.stride} and {second.name} {b.stride}: they do not match pixel by pixel",
+                    )
+                elif (
+                    a.centre is not None
+                    and b.centre is not None
+                    and a.centre != b.centre
+                    and len(a.phases) == len(b.phases) == 1
+                ):
                     shift = abs(a.centre - b.centre)
                     yield row.name, f"{first.name} and {second.name} are centred {float(shift):g} pixels apart"
                 else:
@@ -206,4 +265,3 @@ LINTS: dict[str, Callable[[Report], Finding]] = {
 def lints(report: Report) -> tuple[Lint, ...]:
     """Every finding, in the order of the table."""
     return tuple(Lint(kind, where, says) for kind, find in LINTS.items() for where, says in find(report))
-

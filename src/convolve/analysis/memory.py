@@ -73,4 +73,12 @@ def training_peak(allocations: Sequence[Allocation], parameters: Sequence[Parame
     stepping = everything + buffers + inputs + sum(trainable) + state + temporaries * max(trainable, default=0)
     if stepping <= running.bytes:
         return running
-    return Peak(stepping, everything, buffers, inputs, 0, sum(trainable), stepping - everything - buffers - inputs - sum(trainable))
+    return Peak(
+        stepping,
+        everything,
+        buffers,
+        inputs,
+        0,
+        sum(trainable),
+        stepping - everything - buffers - inputs - sum(trainable),
+    )

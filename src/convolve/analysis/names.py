@@ -54,4 +54,6 @@ def operator_name(overload: torch._ops.OpOverload) -> str:
 
 def in_place(name: str) -> bool:
     """Whether torch's spelling says that the first argument is overwritten."""
-    return (name.endswith("_") and not name.endswith("__")) or (name.startswith("__i") and name not in ("__invert__", "__index__"))
+    return (name.endswith("_") and not name.endswith("__")) or (
+        name.startswith("__i") and name not in ("__invert__", "__index__")
+    )

@@ -168,9 +168,7 @@ class Reach:
         times = period // math.gcd(period, rule.advance)
         if rule.period * times > MOST_PHASES:
             return None, 0
-        sets = tuple(
-            union(self.far(index) for index in rule.pattern(phase)) for phase in range(rule.period * times)
-        )
+        sets = tuple(union(self.far(index) for index in rule.pattern(phase)) for phase in range(rule.period * times))
         return sets, rule.advance * times * self.advance // period
 
     def _interior(self, rule: Map) -> tuple[int, int]:

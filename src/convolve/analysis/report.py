@@ -156,7 +156,9 @@ def spatial_dims(shape: Shape, unbatched: bool) -> tuple[int, ...]:
     return tuple(range(1 if unbatched else 2, len(shape)))
 
 
-def propagated(trace: Trace, facts: Sequence[tuple[Facts, ...]], unbatched: bool = False) -> tuple[tuple[Field, ...], ...]:
+def propagated(
+    trace: Trace, facts: Sequence[tuple[Facts, ...]], unbatched: bool = False
+) -> tuple[tuple[Field, ...], ...]:
     """The field of every output of every step."""
     unbatched = unbatched or _unbatched(trace)
     inputs = [
@@ -215,7 +217,12 @@ def _row(
 ) -> Row:
     fact = facts[0]
     flops = None if fact.macs is None else 2 * fact.macs + fact.extra
-    note = "; ".join(filter(None, [fact.note, "edges may be incomplete: memory shared with a view was overwritten" if step.stale else ""]))
+    note = "; ".join(
+        filter(
+            None,
+            [fact.note, "edges may be incomplete: memory shared with a view was overwritten" if step.stale else ""],
+        )
+    )
     sources = []
     for tensor in step.tensors:
         if tensor.step is not None:
@@ -254,15 +261,20 @@ def _status(step: Step, fact: Facts, seen: Field) -> str:
     return "exact" if seen.exact and not step.stale else "bound"
 
 
-_VIEWS = frozenset(
+_VIEW_NAMES = (
     "view flatten unflatten squeeze unsqueeze permute transpose swapaxes swapdims t movedim expand expand_as select slice "
-    "getitem narrow split chunk unbind detach alias view_as contiguous _unsafe_view identity numpy_T".split()
+    "getitem narrow split chunk unbind detach alias view_as contiguous _unsafe_view identity numpy_T"
 )
+_VIEWS = frozenset(_VIEW_NAMES.split())
 
 
 def _views(step: Step) -> bool:
     """An operator that only looks at its argument's memory (reshape and contiguous: as far as torch can)."""
-    return step.op in _VIEWS or step.op == "reshape" or (step.op.startswith("dropout") and not step.arguments.get("training", True))
+    return (
+        step.op in _VIEWS
+        or step.op == "reshape"
+        or (step.op.startswith("dropout") and not step.arguments.get("training", True))
+    )
 
 
 Key = tuple[str, int, str, int]
@@ -374,5 +386,7 @@ def require_exact(report: Report) -> None:
     vague = [f"{row.name} ({row.op}): {row.status}" for row in report.rows if row.status != "exact"]
     if vague:
         raise UsageError(
-            "strict: every operator must be known exactly", "got " + "; ".join(vague), "register a rule (convolve.layer_rule)"
+            "strict: every operator must be known exactly",
+            "got " + "; ".join(vague),
+            "register a rule (convolve.layer_rule)",
         )

@@ -78,9 +78,10 @@ def receptive_field(report: Report, layer: str, index: Sequence[int] | None = No
     for number, (name, shape) in enumerate(report.inputs):
         products = [term.at(full) for term in seen.terms if term.source == number]
         products = [product for product in products if all(product)]
-        axes = tuple(
-            factor.reach.inputs for factor in next((t.factors for t in seen.terms if t.source == number), ())
-        ) or shape[2:]
+        axes = (
+            tuple(factor.reach.inputs for factor in next((t.factors for t in seen.terms if t.source == number), ()))
+            or shape[2:]
+        )
         exact = all(term.exact for term in seen.terms if term.source == number)
         hull = tuple(_hull([product[a] for product in products]) for a in range(len(axes))) if products else ()
         listed = tuple(tuple(tuple(bits(mask)) for mask in product) for product in products)
@@ -107,7 +108,9 @@ def full_index(output: Shape, seen: Field, index: Sequence[int] | None) -> tuple
     dims = tuple(range(len(output))) if len(given) == len(output) else spatial
     if len(given) != len(dims):
         raise ShapeError(
-            f"an index needs {len(spatial)} spatial coordinates or all {len(output)}", f"got {given}", f"the output is {output}"
+            f"an index needs {len(spatial)} spatial coordinates or all {len(output)}",
+            f"got {given}",
+            f"the output is {output}",
         )
     for dim, value in zip(dims, given, strict=True):
         if not -output[dim] <= value < output[dim]:
@@ -160,7 +163,9 @@ def influences(report: Report, layer: str, pixel: Sequence[int], source: int = 0
 
 def _positions(term: Term, pixel: Sequence[int], output: Shape, spatial: Sequence[int]) -> set[tuple[int, ...]]:
     if len(pixel) != len(term.factors):
-        raise ShapeError(f"a pixel needs {len(term.factors)} coordinates", f"got {tuple(pixel)}", "one per spatial axis")
+        raise ShapeError(
+            f"a pixel needs {len(term.factors)} coordinates", f"got {tuple(pixel)}", "one per spatial axis"
+        )
     allowed = {dim: set(range(output[dim])) for dim in spatial}
     for factor, coordinate in zip(term.factors, pixel, strict=True):
         if factor.place is None:
@@ -174,4 +179,3 @@ def _positions(term: Term, pixel: Sequence[int], output: Shape, spatial: Sequenc
     for dim in spatial:
         positions = {(*position, i) for position in positions for i in allowed[dim]}
     return positions
-

@@ -13,7 +13,7 @@ from convolve.analysis.columns import text
 from convolve.analysis.inverse import fitting_sides, flattened_from
 from convolve.analysis.records import Shape, Step, Tensor, Trace
 from convolve.analysis.report import build, step_names
-from convolve.analysis.trace import Input, StoppedTrace
+from convolve.analysis.trace import Input, StoppedTraceError
 from convolve.errors import ConvolveError, ShapeError, UsageError
 from convolve.geometry import Window
 
@@ -21,7 +21,7 @@ Finding = tuple[str, str, list[str]]  # rule, received, remedies
 
 
 def lesson(
-    model: nn.Module, inputs: Sequence[Input], stopped: StoppedTrace, arguments: Mapping[str, Any] | None = None
+    model: nn.Module, inputs: Sequence[Input], stopped: StoppedTraceError, arguments: Mapping[str, Any] | None = None
 ) -> ConvolveError:
     """The error to raise for a forward pass that failed; the table so far is its note."""
     failed, trace = stopped.failed, stopped.trace
@@ -35,7 +35,9 @@ def lesson(
     if isinstance(stopped.error, ConvolveError) and not failed.tensors:
         return _with_table(stopped.error, trace)
     name = f"{failed.path} ({failed.op})" if failed.path else failed.op
-    find = _EXPLAINED.get(failed.op.rstrip("123d") if failed.op.startswith(("conv", "max_pool", "avg_pool")) else failed.op)
+    find = _EXPLAINED.get(
+        failed.op.rstrip("123d") if failed.op.startswith(("conv", "max_pool", "avg_pool")) else failed.op
+    )
     finding = find(trace, failed) if find else None
     if finding is None:
         arriving = ", ".join(written(t.shape) for t in failed.tensors if not t.constant)
@@ -145,7 +147,7 @@ def _too_small(step: Step, kernel: Shape, axes: int) -> Finding | None:
     return None
 
 
-def _pooling(trace: Trace, step: Step) -> Finding | None:
+def _pooling(_: Trace, step: Step) -> Finding | None:
     axes = int(next(letter for letter in step.op if letter.isdigit()))
     kernel = step.arguments.get("kernel_size")
     if kernel is None or len(step.tensors[0].shape) < axes + 1:
@@ -196,7 +198,7 @@ def _join(trace: Trace, step: Step) -> Finding | None:
     return None
 
 
-def _reshaping(trace: Trace, step: Step) -> Finding | None:
+def _reshaping(_: Trace, step: Step) -> Finding | None:
     source = step.tensors[0]
     sizes = [v for v in step.arguments.get("rest", ()) if isinstance(v, int)] or step.arguments.get("shape")
     rest = [n for n in (sizes or ()) if isinstance(n, int) and n > 0]
@@ -210,7 +212,7 @@ def _reshaping(trace: Trace, step: Step) -> Finding | None:
     )
 
 
-def _batch_norm(trace: Trace, step: Step) -> Finding | None:
+def _batch_norm(_: Trace, step: Step) -> Finding | None:
     stored = step.arguments.get("running_mean") or step.arguments.get("weight")
     if isinstance(stored, Tensor) and len(step.tensors[0].shape) > 1 and stored.shape[0] != step.tensors[0].shape[1]:
         arriving = step.tensors[0].shape[1]
@@ -221,7 +223,7 @@ def _batch_norm(trace: Trace, step: Step) -> Finding | None:
     return None
 
 
-def _product(trace: Trace, step: Step) -> Finding | None:
+def _product(_: Trace, step: Step) -> Finding | None:
     first, second = step.tensors[0].shape, step.tensors[1].shape
     inner = second[-2] if len(second) > 1 else second[0]
     if first[-1] == inner:

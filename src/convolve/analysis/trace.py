@@ -51,7 +51,7 @@ class Input:
     name: str = ""
 
 
-class StoppedTrace(Exception):
+class StoppedTraceError(Exception):
     """The forward pass failed: what was recorded before, the call that failed, and why."""
 
     def __init__(self, trace: Trace, failed: Step | None, error: Exception) -> None:
@@ -70,7 +70,7 @@ def run(
 ) -> Trace:
     """Trace `model` on `inputs`. With `backward`, gradients of the sum of its outputs too (for the memory).
 
-    Raises StoppedTrace where the model's own code fails, UsageError where it needs data.
+    Raises StoppedTraceError where the model's own code fails, UsageError where it needs data.
     """
     recorder = _Recorder(type(model).__name__, training)
     mode = None if data else FakeTensorMode(allow_non_fake_inputs=True)
@@ -106,7 +106,7 @@ def run(
             if isinstance(error, ConvolveError) and not isinstance(error, ValueError):
                 raise
             recorder.listening = False
-            raise StoppedTrace(recorder.trace(), recorder.attempt, error) from error
+            raise StoppedTraceError(recorder.trace(), recorder.attempt, error) from error
         del tensors, fakes, result
         return recorder.trace()
 
@@ -138,8 +138,14 @@ def _backward(result: Any, recorder: _Recorder) -> None:
 
 
 def _needs_data(error: Exception) -> UsageError:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename and "convolve/analysis" not in f.filename]
-    where = f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else "an operator inside the model"
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if "/torch/" not in f.filename and "convolve/analysis" not in f.filename
+    ]
+    where = (
+        f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else "an operator inside the model"
+    )
     return UsageError(
         "this model looks at the values of a tensor, which an inspection without data does not have",
         f"at {where}",
@@ -158,9 +164,15 @@ def _untouched(model: nn.Module) -> Iterator[None]:
         for module, attributes, parameters, buffers, children in before:
             module.__dict__.clear()
             module.__dict__.update(attributes)
-            for current, old in ((module._parameters, parameters), (module._buffers, buffers), (module._modules, children)):
-                if list(current.items()) != list(old.items()) if len(current) != len(old) else any(
-                    current.get(k) is not v for k, v in old.items()
+            for current, old in (
+                (module._parameters, parameters),
+                (module._buffers, buffers),
+                (module._modules, children),
+            ):
+                if (
+                    list(current.items()) != list(old.items())
+                    if len(current) != len(old)
+                    else any(current.get(k) is not v for k, v in old.items())
                 ):
                     current.clear()
                     current.update(old)  # type: ignore[arg-type]
@@ -231,10 +243,8 @@ class _Recorder:
 
     @staticmethod
     def _stand_in(tensor: torch.Tensor, is_buffer: bool, data: bool) -> torch.Tensor:
-        if data:
-            copy = tensor.detach().clone()
-        else:
-            copy = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+        like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+        copy = tensor.detach().clone() if data else like
         return copy if is_buffer else nn.Parameter(copy, requires_grad=tensor.requires_grad)
 
     def enter(self, tensor: torch.Tensor, name: str) -> None:
@@ -279,14 +289,16 @@ class _Recorder:
                     stale |= self.written.get(_storage(value), -1) > (-1 if made is None else made)
                 return described[id(value)]
             if isinstance(value, (list, tuple)):
-                return type(value)(readable(item) for item in value) if type(value) in (list, tuple) else [readable(i) for i in value]
+                return (
+                    type(value)(readable(item) for item in value)
+                    if type(value) in (list, tuple)
+                    else [readable(i) for i in value]
+                )
             return value
 
         named = {name: readable(value) for name, value in arguments.items()}
         path, module, leaf, call = self.stack[-1] if self.stack else ("", self.model, False, 0)
-        return Step(
-            len(self.steps), path, call, module, leaf, op, named, tuple(tensors), (), overwrites, stale=stale
-        )
+        return Step(len(self.steps), path, call, module, leaf, op, named, tuple(tensors), (), overwrites, stale=stale)
 
     def end(self, begun: Step, result: Any) -> None:
         outputs = _tensors(result)
@@ -300,12 +312,25 @@ class _Recorder:
                 if begun.in_place:
                     self.written[_storage(tensor)] = number
         made = tuple(
-            records.Tensor(tuple(t.shape), str(t.dtype).removeprefix("torch."), t.numel() * t.element_size(), number, which)
+            records.Tensor(
+                tuple(t.shape), str(t.dtype).removeprefix("torch."), t.numel() * t.element_size(), number, which
+            )
             for which, t in enumerate(outputs)
         )
         begun = Step(
-            number, begun.path, begun.call, begun.module, begun.leaf, begun.op, begun.arguments, begun.tensors, made,
-            begun.in_place, None, self.saved, begun.stale,
+            number,
+            begun.path,
+            begun.call,
+            begun.module,
+            begun.leaf,
+            begun.op,
+            begun.arguments,
+            begun.tensors,
+            made,
+            begun.in_place,
+            None,
+            self.saved,
+            begun.stale,
         )
         self.saved = 0
         self.steps.append(begun)
@@ -332,7 +357,9 @@ class _Recorder:
         handles = []
         for path, module in model.named_modules():
             leaf = next(module.children(), None) is None
-            handles.append(module.register_forward_pre_hook(self._enter_module(path, leaf), prepend=True, with_kwargs=True))
+            handles.append(
+                module.register_forward_pre_hook(self._enter_module(path, leaf), prepend=True, with_kwargs=True)
+            )
             handles.append(module.register_forward_hook(self._leave_module(), always_call=True))
         try:
             yield
@@ -347,7 +374,9 @@ class _Recorder:
             entry = rule_of(type(module)) if not self.quiet else None
             self.stack.append((path, type(module).__name__, leaf or entry is not None, count))
             if entry is not None:
-                begun = self.begin(type(module).__name__, {**_named(entry.signature, args), **kwargs, "module": module}, False)
+                begun = self.begin(
+                    type(module).__name__, {**_named(entry.signature, args), **kwargs, "module": module}, False
+                )
                 self.wholes.append((len(self.stack), begun))
                 self.quiet += 1
 
@@ -356,7 +385,7 @@ class _Recorder:
     wholes: list[tuple[int, Step]] = field(default_factory=list)
 
     def _leave_module(self) -> Callable[..., None]:
-        def leave(module: nn.Module, args: Any, result: Any) -> None:
+        def leave(_module: nn.Module, _args: Any, result: Any) -> None:
             if self.wholes and self.wholes[-1][0] == len(self.stack):
                 _, begun = self.wholes.pop()
                 self.quiet -= 1

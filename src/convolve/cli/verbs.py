@@ -16,6 +16,11 @@ VERBS = (
     Verb("train", "convolve.cli.train:train", "Train a network on images."),
     Verb("evaluate", "convolve.cli.evaluate:evaluate", "Measure a trained model on labelled images."),
     Verb("predict", "convolve.cli.predict:predict", "Classify images with a trained model."),
+    Verb(
+        "inspect",
+        "convolve.cli.inspect:inspect",
+        "Shapes, receptive fields, cost and memory of a network, before it runs.",
+    ),
     Verb("demo", "convolve.cli.demo:demo", "Train on the embedded digits and predict a few of them."),
     Verb("doctor", "convolve.cli.doctor:doctor", "Print versions, CPU, threads and folders, and what looks wrong."),
 )
@@ -29,6 +34,7 @@ convolve: convolutional networks you can see through
   convolve train PHOTOS/                          a folder with one sub-folder of images per class
   convolve predict runs/PHOTOS-*/model.safetensors new.jpg
   convolve evaluate runs/PHOTOS-*/model.safetensors OTHER-PHOTOS/
+  convolve inspect net.py:Net --input 3x224x224   shapes, cost, memory and receptive fields, before it runs
   convolve doctor                                 what this machine has
 
 convolve --help lists every verb; convolve VERB --help explains one.

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from convolve.analysis import sets
+from convolve.analysis.columns import renamed
 from convolve.analysis.inspecting import InputLike, examine, inputs_of
 from convolve.analysis.report import Report
 from convolve.analysis.sets import ReceptiveField
@@ -51,19 +52,17 @@ def inspect(
     elif isinstance(model, nn.Module):
         module, name = model, ""
     else:
-        raise UsageError("inspect takes a module or its name", f"got {type(model).__name__}", "give an nn.Module, a name, a spec or file.py:Class")
+        raise UsageError(
+            "inspect takes a module or its name",
+            f"got {type(model).__name__}",
+            "give an nn.Module, a name, a spec or file.py:Class",
+        )
     if input is None:
         raise UsageError("a network needs an input", "none was given", 'give its shape without the batch: "3x224x224"')
     report = examine(
         module, inputs_of(input, batch), optimizer=optimizer, strict=strict, data=data, arguments=arguments
     )
-    return report if not name else _named(report, name)
-
-
-def _named(report: Report, name: str) -> Report:
-    from dataclasses import replace
-
-    return replace(report, model=name)
+    return renamed(report, name) if name else report
 
 
 def receptive_field(

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from convolve.errors import ConvolveError, InputError, UnknownNameError
-from convolve.models import find
 from convolve.models import create as create_model
+from convolve.models import find
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,17 @@ def _from_file(word: str) -> nn.Module:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise InputError(f"{path} cannot be imported", f"{type(error).__name__}: {error}", "run it with python to see where") from error
+        raise InputError(
+            f"{path} cannot be imported", f"{type(error).__name__}: {error}", "run it with python to see where"
+        ) from error
     finally:
         sys.path.remove(str(file.resolve().parent))
     found = _classes(module)
     if not name:
         if len(found) != 1:
-            raise InputError(f"{path} has {len(found)} networks", f"found {', '.join(found) or 'none'}", f"name one, as {path}:{next(iter(found), 'Net')}")
+            rule = f"{path} has {len(found)} networks"
+            remedy = f"name one, as {path}:{next(iter(found), 'Net')}"
+            raise InputError(rule, f"found {', '.join(found) or 'none'}", remedy)
         name = next(iter(found))
     target = getattr(module, name.removesuffix("()"), None)
     if target is None:
@@ -104,9 +108,11 @@ def _from_file(word: str) -> nn.Module:
     try:
         made = target()
     except TypeError as error:
-        raise InputError(f"{word} cannot be built without arguments", str(error), "write a function without arguments that returns it, and name that as file.py:function()") from error
+        remedy = "write a function without arguments that returns it, and name that as file.py:function()"
+        raise InputError(f"{word} cannot be built without arguments", str(error), remedy) from error
     if not isinstance(made, nn.Module):
-        raise InputError(f"{word} must give a torch.nn.Module", f"got {type(made).__name__}", "name a class or a function that makes one")
+        remedy = "name a class or a function that makes one"
+        raise InputError(f"{word} must give a torch.nn.Module", f"got {type(made).__name__}", remedy)
     return made
 
 
@@ -116,5 +122,3 @@ def _classes(module: Any) -> dict[str, type[nn.Module]]:
         for name, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == module.__name__
     }
-
-

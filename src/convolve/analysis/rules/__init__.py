@@ -3,4 +3,16 @@
 from convolve.analysis.rules import dense, norms, pointwise, resizing, shaping, windows
 from convolve.analysis.rules.registry import Call, Facts, Rule, layer_rule, rule_of
 
-__all__ = ["Call", "Facts", "Rule", "dense", "layer_rule", "norms", "pointwise", "resizing", "rule_of", "shaping", "windows"]
+__all__ = [
+    "Call",
+    "Facts",
+    "Rule",
+    "dense",
+    "layer_rule",
+    "norms",
+    "pointwise",
+    "resizing",
+    "rule_of",
+    "shaping",
+    "windows",
+]

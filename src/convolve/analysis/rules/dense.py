@@ -26,9 +26,7 @@ def product(call: Call) -> Facts:
 @layer_rule("addmm baddbmm addmv addbmm", "input batch1 batch2")
 def added_product(call: Call) -> Facts:
     summed = call.step.tensors[1].shape[-1]
-    return Facts(
-        call.output.numel * summed, extra=call.output.numel, reads=(call.same(0), *_factors(call, 1, 2))
-    )
+    return Facts(call.output.numel * summed, extra=call.output.numel, reads=(call.same(0), *_factors(call, 1, 2)))
 
 
 def _factors(call: Call, left: int, right: int) -> tuple[Read, Read]:
@@ -55,7 +53,9 @@ def einsum(call: Call) -> Facts:
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
     if not arrow or "." in equation or len(terms) != len(call.step.tensors):
-        return Facts(None, reads=tuple(call.every(n) for n in range(len(call.step.tensors))), note="einsum not understood")
+        return Facts(
+            None, reads=tuple(call.every(n) for n in range(len(call.step.tensors))), note="einsum not understood"
+        )
     sizes = {
         letter: size
         for term, tensor in zip(terms, call.step.tensors, strict=True)

@@ -15,7 +15,8 @@ def _with_statistics(call: Call, over: set[int]) -> tuple[Read, ...]:
 
 
 @layer_rule(
-    "batch_norm", "input running_mean running_var weight bias training momentum eps",
+    "batch_norm",
+    "input running_mean running_var weight bias training momentum eps",
 )
 def batch_norm(call: Call) -> Facts:
     """y = (x - mean) / sqrt(var + eps) * weight + bias; folded, one product and one sum per element."""
@@ -29,7 +30,9 @@ def batch_norm(call: Call) -> Facts:
     return Facts(extra=2 * call.output.numel, reads=(call.same(),))
 
 
-@layer_rule("native_batch_norm cudnn_batch_norm _native_batch_norm_legit", "input weight bias running_mean running_var training")
+@layer_rule(
+    "native_batch_norm cudnn_batch_norm _native_batch_norm_legit", "input weight bias running_mean running_var training"
+)
 def native_batch_norm(call: Call) -> Facts:
     return batch_norm(call) if call.which == 0 else Facts(reads=(call.every(),))
 

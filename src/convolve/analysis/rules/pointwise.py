@@ -52,7 +52,9 @@ def gated(call: Call) -> Facts:
 
 @layer_rule("softmax log_softmax softmin gumbel_softmax _softmax _log_softmax logsumexp", "input dim keepdim")
 def softmax(call: Call) -> Facts:
-    return Facts(extra=4 * call.input.numel, reads=(call.same(), _along(call)) if _same_shape(call) else (_along(call),))
+    return Facts(
+        extra=4 * call.input.numel, reads=(call.same(), _along(call)) if _same_shape(call) else (_along(call),)
+    )
 
 
 @layer_rule("cumsum cumprod cummax cummin logcumsumexp", "input dim")
@@ -77,7 +79,13 @@ def _along(call: Call) -> Read:
     """Everything along `dim`, pointwise elsewhere."""
     rank = len(call.input.shape)
     dim = call["dim"]
-    chosen = set(range(rank)) if dim is None else {d % rank for d in ([dim] if isinstance(dim, int) else dim)} if rank else set()
+    chosen = (
+        set(range(rank))
+        if dim is None
+        else {d % rank for d in ([dim] if isinstance(dim, int) else dim)}
+        if rank
+        else set()
+    )
     kept = [d for d in range(rank) if d not in chosen]
     same = _same_shape(call) or bool(call["keepdim"])
     return call.read(

@@ -14,7 +14,7 @@ from typing import Any
 
 from convolve.analysis.fields import Along, Dim, Every, Read, Reshape
 from convolve.analysis.maps import broadcast
-from convolve.analysis.records import Shape, Step, Tensor
+from convolve.analysis.records import Step, Tensor
 from convolve.errors import UsageError
 
 
@@ -76,7 +76,9 @@ class Call:
         return Read(
             tensor,
             tuple(
-                Along(d + ahead, broadcast(output[d + ahead])) if size == 1 and output[d + ahead] != 1 else Along(d + ahead)
+                Along(d + ahead, broadcast(output[d + ahead]))
+                if size == 1 and output[d + ahead] != 1
+                else Along(d + ahead)
                 for d, size in enumerate(shape)
             ),
         )
@@ -137,6 +139,6 @@ def known() -> list[str]:
     return sorted(key if isinstance(key, str) else getattr(key, "__qualname__", str(key)) for key in _TABLE)
 
 
-def others(call: Call, but: int, shape: Shape | None = None) -> tuple[Read, ...]:
+def others(call: Call, but: int) -> tuple[Read, ...]:
     """Broadcast reads of every tensor argument except number `but`."""
     return tuple(call.same(n) for n in range(len(call.step.tensors)) if n != but)

@@ -49,9 +49,10 @@ def smooth(call: Call) -> Facts:
 
 
 def _aten(call: Call, kind: str, corners: bool) -> Facts:
-    factors: Sequence[float | None] = call["scale_factors"] or [
-        call[name] for name in ("scales_d", "scales_h", "scales_w")
-    ][-(len(call.input.shape) - 2) :]
+    factors: Sequence[float | None] = (
+        call["scale_factors"]
+        or [call[name] for name in ("scales_d", "scales_h", "scales_w")][-(len(call.input.shape) - 2) :]
+    )
     sizes = zip(call.input.shape[2:], call.output.shape[2:], factors, strict=True)
     return _resized(call, [resized(n, m, kind, corners, scale) for n, m, scale in sizes], kind)
 
@@ -86,8 +87,17 @@ def channel_shuffle(call: Call) -> Facts:
 def grid_sample(call: Call) -> Facts:
     rank = len(call.input.shape)
     image = call.read([Along(0), Along(1), *([Every()] * (rank - 2))])
-    grid = [] if len(call.step.tensors) < 2 else [call.read([Along(0), *(Along(d + 1) for d in range(1, rank - 1)), Every()], 1)]
-    return Facts(extra=call.output.numel * 2 * 2 ** (rank - 2), reads=(image, *grid), data=True, note="the grid decides which pixels")
+    grid = (
+        []
+        if len(call.step.tensors) < 2
+        else [call.read([Along(0), *(Along(d + 1) for d in range(1, rank - 1)), Every()], 1)]
+    )
+    return Facts(
+        extra=call.output.numel * 2 * 2 ** (rank - 2),
+        reads=(image, *grid),
+        data=True,
+        note="the grid decides which pixels",
+    )
 
 
 @layer_rule("affine_grid", "theta size")

@@ -15,7 +15,7 @@ from convolve.analysis.rules.registry import Call, Facts, layer_rule
 @layer_rule(
     "view reshape flatten unflatten squeeze unsqueeze _unsafe_view _reshape_alias view_as reshape_as ravel", "input"
 )
-def reshape(call: Call) -> Facts:
+def reshape(_: Call) -> Facts:
     return Facts(reads=(Reshape(0),))
 
 
@@ -199,7 +199,9 @@ def _reduced(call: Call, given: Any) -> Read:
     chosen = set(range(rank)) if given is None or given == [] else {int(d) % rank for d in _listed(given)}
     kept = [d for d in range(rank) if d not in chosen]
     keep = len(call.output.shape) == rank
-    return call.read([(Wide(d) if keep else Every()) if d in chosen else Along(d if keep else kept.index(d)) for d in range(rank)])
+    return call.read(
+        [(Wide(d) if keep else Every()) if d in chosen else Along(d if keep else kept.index(d)) for d in range(rank)]
+    )
 
 
 @layer_rule("topk sort argsort kthvalue mode", "input k dim")
@@ -207,10 +209,14 @@ def sorting(call: Call) -> Facts:
     rank = len(call.input.shape)
     given = call["dim"] if call["dim"] is not None else (call["k"] if call.step.op in ("sort", "argsort") else -1)
     dim = (given if isinstance(given, int) else -1) % max(1, rank)
-    return Facts(extra=call.input.numel, reads=(call.read([Every() if d == dim else Along(d) for d in range(rank)]),), data=True)
+    return Facts(
+        extra=call.input.numel, reads=(call.read([Every() if d == dim else Along(d) for d in range(rank)]),), data=True
+    )
 
 
-@layer_rule("gather index_select take_along_dim index masked_select take scatter scatter_add index_add index_put", "input dim")
+@layer_rule(
+    "gather index_select take_along_dim index masked_select take scatter scatter_add index_add index_put", "input dim"
+)
 def by_data(call: Call) -> Facts:
     reads = tuple(call.every(n) for n in range(len(call.step.tensors)))
     return Facts(reads=reads, data=True, note="indexed by data")
@@ -233,7 +239,9 @@ def roll(call: Call) -> Facts:
 def flip(call: Call) -> Facts:
     shape = call.input.shape
     flipped = {d % len(shape) for d in _listed(call["dims"])}
-    return Facts(reads=(call.read([Along(d, _mirrored(n)) if d in flipped else Along(d) for d, n in enumerate(shape)]),))
+    return Facts(
+        reads=(call.read([Along(d, _mirrored(n)) if d in flipped else Along(d) for d, n in enumerate(shape)]),)
+    )
 
 
 def _mirrored(size: int) -> Map:
@@ -245,7 +253,9 @@ def repeat(call: Call) -> Facts:
     shape, output = call.input.shape, call.output.shape
     ahead = len(output) - len(shape)
     dims: list[Dim] = [
-        Along(d + ahead) if output[d + ahead] == n else Along(d + ahead, table(n, ([j % n] for j in range(output[d + ahead]))))
+        Along(d + ahead)
+        if output[d + ahead] == n
+        else Along(d + ahead, table(n, ([j % n] for j in range(output[d + ahead]))))
         for d, n in enumerate(shape)
     ]
     return Facts(reads=(call.read(dims),))
@@ -269,4 +279,3 @@ def _repeated_each(size: int, times: int) -> Map:
 @layer_rule("tril triu", "input diagonal")
 def triangle(call: Call) -> Facts:
     return Facts(reads=(call.same(),))
-

@@ -25,7 +25,10 @@ def convolution(call: Call) -> Facts:
     return _convolution(call, window, call.get("groups", 1))
 
 
-@layer_rule("conv_transpose1d conv_transpose2d conv_transpose3d", "input weight bias stride padding output_padding groups dilation")
+@layer_rule(
+    "conv_transpose1d conv_transpose2d conv_transpose3d",
+    "input weight bias stride padding output_padding groups dilation",
+)
 def transposed_convolution(call: Call) -> Facts:
     axes = len(_weight(call)) - 2
     forward = _window(call, _weight(call)[2:], axes)
@@ -154,7 +157,9 @@ def adaptive_pooling(call: Call) -> Facts:
 
 @layer_rule("fractional_max_pool2d fractional_max_pool3d max_unpool1d max_unpool2d max_unpool3d", "input")
 def scattered_pooling(call: Call) -> Facts:
-    return Facts(extra=call.output.numel, reads=(_whole_maps(call),), data=True, note="which pixels depends on the data")
+    return Facts(
+        extra=call.output.numel, reads=(_whole_maps(call),), data=True, note="which pixels depends on the data"
+    )
 
 
 def _whole_maps(call: Call) -> Read:
@@ -202,4 +207,3 @@ def unfolding(call: Call) -> Facts:
 @layer_rule("fold col2im", "input output_size kernel_size dilation padding stride")
 def folding(call: Call) -> Facts:
     return Facts(extra=call.input.numel, reads=(call.read([Along(0), Every(), Every()], exact=False),))
-
