@@ -6,4 +6,6 @@ import sys
 SHORT = ("startup", "training")
 
 if __name__ == "__main__":
-    sys.exit(max(subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode for name in SHORT))
+    sys.exit(
+        max(subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode for name in SHORT)
+    )

@@ -33,7 +33,9 @@ def write(name: str, figures: Mapping[str, Any]) -> None:
         "load_average": round(os.getloadavg()[0], 2),
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({"figures": figures, "origin": origin}, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(
+        json.dumps({"figures": figures, "origin": origin}, indent=1) + "\n", encoding="utf-8"
+    )
     print(json.dumps(figures, indent=1))
 
 

@@ -30,7 +30,9 @@ def main() -> None:
     options = Options(1, recipe.batch_size, *choices)
     pixels, labels = data.train.images.batch(torch.arange(IMAGES)), data.train.labels[:IMAGES]
     train = Split("train", type(data.train.images)(pixels), labels, data.train.ids[:IMAGES], data.train.sizes[:IMAGES])
-    tiny = Split("validation", type(data.train.images)(pixels[:10]), labels[:10], data.train.ids[:10], data.train.sizes[:10])
+    tiny = Split(
+        "validation", type(data.train.images)(pixels[:10]), labels[:10], data.train.ids[:10], data.train.sizes[:10]
+    )
     images = normalise(pixels, rule)
 
     def ours() -> None:

@@ -12,7 +12,11 @@ import pytest
 
 import convolve
 
-MODULES = sorted(module.name for module in pkgutil.walk_packages(convolve.__path__, "convolve.") if not module.name.endswith("__main__"))
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(convolve.__path__, "convolve.")
+    if not module.name.endswith("__main__")
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -59,7 +59,9 @@ def test_a_crash_before_any_step_leaves_the_old_content_or_the_new(
     assert target.read_text() == ("new, and longer" if step == "fsync-folder" else "old")
 
 
-def test_the_file_is_flushed_before_it_is_renamed_and_the_folder_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_flushed_before_it_is_renamed_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[str] = []
     real_fsync, real_replace = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), real_fsync(handle))[1])
@@ -71,7 +73,10 @@ def test_the_file_is_flushed_before_it_is_renamed_and_the_folder_after(tmp_path:
 
 def test_a_full_disk_is_an_error_that_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
-    with pytest.raises(ConvolveError, match=r"cannot write .*a; No space left on device; free some space") as caught, atomic_path(tmp_path / "a"):
+    with (
+        pytest.raises(ConvolveError, match=r"cannot write .*a; No space left on device; free some space") as caught,
+        atomic_path(tmp_path / "a"),
+    ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert caught.value.exit_code == 1
     assert (tmp_path / "a").read_text() == "old"

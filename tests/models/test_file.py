@@ -81,7 +81,9 @@ def test_a_safetensors_file_of_somebody_else_is_refused_with_the_reason(tmp_path
     assert caught.value.exit_code == 3
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x04K\x01.", b"PK\x03\x04", b"\xff" * 64, b"GIF89a", (2**40).to_bytes(8, "little")])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80\x04K\x01.", b"PK\x03\x04", b"\xff" * 64, b"GIF89a", (2**40).to_bytes(8, "little")]
+)
 def test_other_files_are_refused_without_running_or_allocating_anything(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "m").write_bytes(content)
     with pytest.raises(ModelFileError, match="cannot read"):

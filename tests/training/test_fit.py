@@ -92,7 +92,9 @@ class StopAt(Silent):
             os.kill(os.getpid(), self.number)
 
 
-def _run(net: nn.Module, options: Options, keep: Keep, observer: Any = None, resume: State | None = None) -> list[Epoch]:
+def _run(
+    net: nn.Module, options: Options, keep: Keep, observer: Any = None, resume: State | None = None
+) -> list[Epoch]:
     return fit(
         net,
         TRAIN,
@@ -116,7 +118,9 @@ def test_it_learns_what_a_person_sees_at_once() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
 @pytest.mark.parametrize("stop", [1, 7, 10])
-def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(optimizer: str, schedule: str, stop: int) -> None:
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    optimizer: str, schedule: str, stop: int
+) -> None:
     options = _options(optimizer=optimizer, schedule=schedule)
     whole, whole_keep = _net(), Keep()
     expected = _run(whole, options, whole_keep)
@@ -221,7 +225,9 @@ def test_a_last_batch_of_one_image_never_stands_alone(count: int, size: int) -> 
             return self.line(x.flatten(1))
 
     few = _split("train", count, 3)
-    fit(Watch(), few, VALIDATION, _normalise, _options(epochs=1, batch_size=size), Silent(), save_best=id, save_state=id)
+    fit(
+        Watch(), few, VALIDATION, _normalise, _options(epochs=1, batch_size=size), Silent(), save_best=id, save_state=id
+    )
     assert sum(sizes) == count
     assert min(sizes) > 1 or count == 1
 
@@ -278,7 +284,9 @@ def test_options_out_of_range_are_refused(change: dict[str, Any], message: str) 
         _options(**change)
 
 
-@pytest.mark.parametrize(("field", "value", "near"), [("optimizer", "adamm", "adam"), ("schedule", "one-cycle", "onecycle")])
+@pytest.mark.parametrize(
+    ("field", "value", "near"), [("optimizer", "adamm", "adam"), ("schedule", "one-cycle", "onecycle")]
+)
 def test_an_unknown_name_lists_the_nearest(field: str, value: str, near: str) -> None:
     with pytest.raises(UnknownNameError, match=near):
         _options(**{field: value})

@@ -21,7 +21,12 @@ VERBS = (
         "convolve.cli.inspect:inspect",
         "Shapes, receptive fields, cost and memory of a network, before it runs.",
     ),
+    Verb("filter", "convolve.cli.filter:filter_image", "Apply named kernels, or your own, to an image."),
+    Verb("learn-kernel", "convolve.cli.learn_kernel:learn_kernel", "Watch a kernel being learned from an edge."),
+    Verb("claims", "convolve.cli.claims:claims", "Recompute what introductions say about convolution."),
     Verb("demo", "convolve.cli.demo:demo", "Train on the embedded digits and predict a few of them."),
+    Verb("data get", "convolve.cli.data:get", "Download a well-known data set: the one command that uses the network."),
+    Verb("why", "convolve.cli.why:why", "Print which algorithm computes a convolution, and why not the others."),
     Verb("doctor", "convolve.cli.doctor:doctor", "Print versions, CPU, threads and folders, and what looks wrong."),
 )
 

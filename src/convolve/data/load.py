@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from convolve.data import idx
+from convolve.data import cifar, idx
 from convolve.data.digits import Digits
+from convolve.data.get import KNOWN, data_folder, is_complete
 from convolve.data.idx_folder import IdxFolder
 from convolve.data.image_folder import ImageFolder
 from convolve.data.records import Dataset, Split
 from convolve.data.source import Progress, Source, Survey, Want
 from convolve.errors import InputError, UsageError
 
+Size = int | tuple[int, int]  # a side, or (h, w)
+
 
 def load(
     source: str | Path | None = None,
     *,
-    img_size: int | tuple[int, int] | None = None,
+    img_size: Size | Callable[[tuple[int, int]], Size] | None = None,
     channels: int | None = None,
     val_split: float | None = None,
     seed: int = 0,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Read a data set: nothing or "digits", a folder of IDX files, or a folder or .zip of images in class folders.
+    """Read a data set: nothing or "digits", a folder of IDX files, a folder or .zip of images in class folders, or the
+    name of a data set that `convolve data get` got.
 
-    `img_size` is a side or (h, w) and `channels` 1 or 3, both chosen from the data when absent. `val_split` is the part
+    `img_size` is a side or (h, w), or a function that makes it of the pictures' own (h, w); `channels` is 1 or 3; both are
+    chosen from the data when absent. `val_split` is the part
     of the training images that is held out, decided by (seed, content), where the data brings no validation of its own.
     `workers` limits the decoding threads; `progress(what, done, total)` is told how far the reading is.
     Raises InputError when the data cannot be used, UsageError when an argument is wrong.
@@ -34,7 +40,8 @@ def load(
     >>> len(data.train), len(data.validation), data.test_count, data.size, data.classes[:3]
     (1258, 180, 359, (8, 8), ('0', '1', '2'))
     """
-    size = _size(img_size)
+    if not callable(img_size):
+        _size(img_size)  # a wrong one is reported before anything is read
     if channels not in (None, 1, 3):
         raise UsageError("pictures have 1 channel (grey) or 3 (RGB)", f"got channels={channels}", "use 1 or 3")
     if val_split is not None and not 0 < val_split < 1:
@@ -55,7 +62,9 @@ def load(
         raise UsageError("validation is brought by the data or split off, not both", received, "leave val_split out")
 
     survey = found.survey(workers, progress)
-    want = Want(size or survey.size, channels or survey.channels, workers or None, progress)
+    size = _size(img_size(survey.size) if callable(img_size) else img_size)
+    threads = None if workers is None else max(1, workers)
+    want = Want(size or survey.size, channels or survey.channels, threads, progress)
     if "validation" in counts:
         how = "its own"
         train, validation = found.read("train", want, found.classes), found.read("validation", want, found.classes)
@@ -117,11 +126,22 @@ def open_source(source: str | Path | None) -> Source:
     if source is None or (str(source) == "digits" and not Path(source).is_dir()):
         return Digits()
     path = Path(source)
+    name = str(source).lower()
+    if name in KNOWN and not path.exists():
+        path = data_folder() / name
+        if not is_complete(name, path):
+            remedy = f"run: convolve data get {name} (or give the folder that holds it)"
+            raise InputError(f"the data set {name} must be got first", f"it is not in {path.parent}", remedy)
     try:
+        if name == "cifar10" or path.name == cifar.ARCHIVE or (path / cifar.FILES["test"][0]).is_file():
+            archive = path / cifar.ARCHIVE
+            return cifar.Cifar10(archive if archive.is_file() else path, KNOWN["cifar10"].classes)
         parts = idx.find(path) if path.is_dir() else {}
     except OSError as error:
         raise InputError("cannot list a folder", f"{path}: {error.strerror or error}", "check its rights") from error
-    return IdxFolder(path, parts) if parts else ImageFolder(path)
+    if parts:
+        return IdxFolder(path, parts, KNOWN["fashion-mnist"].classes if path.name == "fashion-mnist" else None)
+    return ImageFolder(path)
 
 
 def _check_classes(train: Split, found: Source) -> None:
@@ -140,13 +160,13 @@ def _renamed(split: Split, name: str) -> Split:
 def _said_fit(survey: Survey, want: Want) -> list[str]:
     said = []
     if want.size != survey.size:
-        said.append(f"resized to {want.size[0]}x{want.size[1]}, as asked")
+        said.append(f"resized to {want.size[0]}x{want.size[1]}")
     if want.channels != survey.channels:
         said.append("grey made RGB, as asked" if want.channels == 3 else "RGB made grey, as asked")
     return said
 
 
-def _size(img_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+def _size(img_size: Size | None) -> tuple[int, int] | None:
     if img_size is None:
         return None
     size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)

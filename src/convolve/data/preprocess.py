@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from convolve.data.picture import fit, open_picture, to_pixels
-from convolve.data.records import Dataset, Images
+from convolve.data.records import Dataset, Images, ResidentImages, sample
 from convolve.errors import InputError, UsageError
 
 FITS = ("stretch",)
 RESAMPLES = {"bilinear": Image.Resampling.BILINEAR}
-SAMPLE = 10_000  # pictures that mean and standard deviation are measured on, at most
+SAMPLE = 2_000  # pictures that mean and standard deviation are measured on, where each must be decoded for it
 
 Picture = str | Path | Image.Image | np.ndarray | torch.Tensor
 
@@ -64,11 +64,8 @@ class Preprocessing:
         A path or PIL image of any mode is rotated as its EXIF says and laid on white where transparent; an array is
         uint8 [h, w] or [h, w, c]; a tensor is uint8 [h, w] or [c, h, w] (c is 1, 3 or 4).
         """
-        if isinstance(picture, (str, Path)):
-            picture = open_picture(Path(picture), self.size)
-        elif isinstance(picture, (np.ndarray, torch.Tensor)):
-            picture = _from_array(picture)
-        return torch.from_numpy(to_pixels(fit(picture, self.channels, self.size, RESAMPLES[self.resample])))
+        image = upright(picture)
+        return torch.from_numpy(to_pixels(fit(image, self.channels, self.size, RESAMPLES[self.resample])))
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain lists, numbers and strings, for JSON."""
@@ -86,10 +83,21 @@ class Preprocessing:
             raise InputError("a stored preprocessing has the fields of Preprocessing", str(error)) from error
 
 
+def upright(picture: Picture) -> Image.Image:
+    """The picture as a PIL image of its own size and mode, rotated as its EXIF says. Raises InputError when it is none."""
+    if isinstance(picture, (str, Path)):
+        return open_picture(Path(picture))
+    if isinstance(picture, (np.ndarray, torch.Tensor)):
+        return _from_array(picture)
+    if not isinstance(picture, Image.Image):
+        raise InputError("a picture is a path, a PIL image, an array or a tensor", f"got {type(picture).__name__}")
+    return ImageOps.exif_transpose(picture)
+
+
 def measure(dataset: Dataset) -> Preprocessing:
     """The preprocessing of a dataset: its size and channels, and the mean and standard deviation of its training pictures.
 
-    They are exact in float64 over all pictures, or over an even sample of 10,000 where there are more.
+    They are exact (of a histogram) over all pictures in memory, or over 2,000 drawn ones where they must be decoded.
     """
     mean, std = mean_and_std(dataset.train.images)
     return Preprocessing(dataset.channels, dataset.size, mean, std, resample=dataset.resample)
@@ -98,10 +106,10 @@ def measure(dataset: Dataset) -> Preprocessing:
 def mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per channel, in units of 0..1; a constant channel has the standard deviation of one level, 1/255."""
     n = len(images)
-    sample = torch.arange(0, n, max(1, -(-n // SAMPLE)))
+    chosen = sample(n, n if isinstance(images, ResidentImages) else SAMPLE)
     c = images.shape[0]
     counts = torch.zeros(c, 256, dtype=torch.int64)
-    for indices in torch.split(sample, 512):
+    for indices in torch.split(chosen, 512):
         batch = images.batch(indices)
         for channel in range(c):
             counts[channel] += torch.bincount(batch[:, channel].flatten(), minlength=256)
@@ -113,11 +121,12 @@ def mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def normalise(batch: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """uint8 [b, c, h, w] to float32 (x/255 - mean) / std, on the batch's device."""
-    shape = (1, -1, 1, 1)
-    mean = torch.tensor(preprocessing.mean, device=batch.device).view(shape)
-    std = torch.tensor(preprocessing.std, device=batch.device).view(shape)
-    return (batch.to(torch.float32) / 255).sub_(mean).div_(std)
+    """uint8 [b, c, h, w] (or floating point in 0..1) to float32 (x/255 - mean) / std, on the batch's device."""
+    top = 1.0 if batch.is_floating_point() else 255.0
+    scale = [1 / (top * std) for std in preprocessing.std]
+    shift = [-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
+    pair = torch.tensor([scale, shift], device=batch.device).view(2, 1, -1, 1, 1)
+    return (batch * pair[0]).add_(pair[1])
 
 
 def _from_array(picture: np.ndarray | torch.Tensor) -> Image.Image:

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from convolve.data.preprocess import Preprocessing, normalise
+from convolve.data.preprocess import Preprocessing, normalise, upright
+from convolve.data.statistics import Statistics, describe
 from convolve.errors import ModelFileError
 from convolve.jobs.results import Prediction, html_table
 from convolve.models import create
 from convolve.models.file import load_weights, read
+
+GREY = ("1", "L", "LA", "La", "I", "I;16", "F")  # Pillow's modes without colour
 
 
 class Classifier(nn.Module):
@@ -29,27 +32,34 @@ class Classifier(nn.Module):
         self.card = card
         self.classes: tuple[str, ...] = tuple(card["classes"])
         self.preprocessing = Preprocessing.from_dict(card["preprocessing"])
+        self.statistics = Statistics.from_dict(card["statistics"])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         scores: torch.Tensor = self.net(normalise(images, self.preprocessing))
         return scores
 
     def predict(self, image: Any, *, invert: bool = False) -> Prediction:
-        """The classes of one image, most likely first: a path, a PIL image, an array [h, w(, c)] or a tensor [c, h, w].
+        """The classes of one image, most likely first: a path, a PIL image, an array [h, w(, c)] or a tensor [c, h, w] of uint8.
 
-        `invert` turns light into dark first. Raises InputError for an image that cannot be read or has other channels.
+        `notes` of what returns says when it does not look like the training images; `invert` turns light into dark first.
+        Raises InputError for an image that cannot be read or has other channels.
 
         >>> import convolve, tempfile, torch
         >>> run = convolve.train("digits", epochs=1, out=tempfile.mkdtemp() + "/run")
         >>> len(run.load().predict(torch.zeros(1, 8, 8, dtype=torch.uint8)).probabilities)
         10
         """
-        picture = self.preprocessing.apply(image)
+        picture = upright(image)
+        pixels = self.preprocessing.apply(picture)
+        if invert:
+            pixels = 255 - pixels
         device = next(self.net.parameters()).device
         with torch.inference_mode():
-            shares = self(picture[None].to(device)).softmax(1)[0].tolist()
+            shares = self(pixels[None].to(device)).softmax(1)[0].tolist()
         order = sorted(range(len(shares)), key=lambda index: -shares[index])
-        notes = ()
+        notes = self.statistics.differences(describe(pixels, (picture.height, picture.width)))
+        if self.preprocessing.channels == 1 and picture.mode not in GREY:
+            notes = ("it is in colour, and the model was trained on grey images: it was made grey", *notes)
         ranked = tuple((self.classes[index], shares[index]) for index in order)
         return Prediction(str(image) if isinstance(image, (str, os.PathLike)) else type(image).__name__, ranked, notes)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from convolve.data.get import data_folder
 from convolve.jobs.versions import processor, versions
 
 
@@ -58,7 +59,7 @@ def doctor() -> Health:
         threads=torch.get_num_threads(),
         accelerator=None if accelerator is None else str(accelerator),
         capability=torch.backends.cpu.get_cpu_capability(),
-        folders={"runs": str(here / "runs")},
+        folders={"runs": str(here / "runs"), "data": str(data_folder())},
         free_bytes=free,
         warnings=tuple(warnings),
     )

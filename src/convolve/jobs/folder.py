@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,11 @@ import yaml
 
 from convolve.errors import ConvolveError, UsageError
 from convolve.files import atomic_write, new_folder
+from convolve.training.records import Epoch
 
 if TYPE_CHECKING:
     from convolve.data.records import Dataset, Split
     from convolve.training.measure import Measured
-    from convolve.training.records import Epoch
 
 STATE_FORMAT = "convolve.state/1"
 
@@ -85,8 +85,9 @@ class RunFolder:
         self._write_csv("split.csv", ("image", "class", "part"), rows)
 
     def write_metrics(self, history: Sequence[Epoch]) -> None:
-        rows = [asdict(record) for record in history]
-        self._write_csv("metrics.csv", tuple(rows[0]), [tuple(row.values()) for row in rows])
+        """metrics.csv: one row per finished epoch."""
+        columns = [field.name for field in fields(Epoch)]
+        self._write_csv("metrics.csv", columns, [[getattr(record, name) for name in columns] for record in history])
 
     def write_predictions(self, measured: Iterable[tuple[Split, Measured]], classes: Sequence[str]) -> None:
         """predictions.csv: one row per image of every measured split."""

@@ -18,6 +18,7 @@ from convolve.data.load import load
 from convolve.data.preprocess import measure as measure_preprocessing
 from convolve.data.preprocess import normalise
 from convolve.data.records import Dataset
+from convolve.data.statistics import measure as measure_statistics
 from convolve.draw.style import write
 from convolve.draw.training import confusion, curves
 from convolve.errors import InputError, InterruptedRunError, UnknownNameError, UsageError
@@ -72,7 +73,7 @@ def train(
     >>> import convolve, tempfile
     >>> run = convolve.train("digits", epochs=2, out=tempfile.mkdtemp() + "/run")
     >>> run.test.images, len(run.history), sorted(path.name for path in run.folder.iterdir())[:3]
-    (360, 2, ['config.yaml', 'last', 'log.txt'])
+    (359, 2, ['config.yaml', 'last', 'log.txt'])
     """
     request = Request(
         data=None if data is None else str(data),
@@ -138,10 +139,9 @@ class _Saved:
 
 def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers: int | None, observer: Observer) -> Run:
     started = time.perf_counter()
-    choose = _size_chooser(request)
     data = load(
         request.data,
-        img_size=choose(load(request.data).size) if callable(choose) else choose,
+        img_size=_size_chooser(request),
         val_split=request.val_split,
         seed=request.seed,
         workers=workers,
@@ -179,7 +179,7 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
         "architecture": architecture,
         "classes": list(data.classes),
         "preprocessing": preprocessing.to_dict(),
-        "statistics": {},
+        "statistics": measure_statistics(data.train).to_dict(),
         "data": data.name,
         "options": asdict(options),
         "versions": versions(),
@@ -306,6 +306,9 @@ def _say(log: _Log, data: Dataset, request: Request, net: nn.Module, options: Op
         log.say(f"left out  {len(data.quarantined) - 10} more, listed in split.csv")
     parameters = sum(parameter.numel() for parameter in net.parameters())
     h, w = data.size
+    native = find(request.model)[1].size
+    if request.img_size is None and data.size == native:
+        log.say(f"          {h}x{w} is the size that {request.model} was made for")
     log.say(
         f"model     {request.model}, {data.channels}x{h}x{w} in, {len(data.classes)} classes, {parameters:,} parameters, from scratch"
     )

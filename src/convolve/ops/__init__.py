@@ -1,0 +1,1 @@
+"""Operators: the convolutions and poolings, their derivative, and the algorithms that compute them."""

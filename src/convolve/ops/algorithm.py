@@ -1,0 +1,48 @@
+"""What an algorithm is: a row of functions that can say what it needs, what it costs, and why it declines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from convolve.problem import ConvProblem, Role
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate: seconds on this machine, and bytes of memory besides the operands and the result."""
+
+    seconds: float
+    workspace_bytes: int
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One way to compute a convolution.
+
+    `run(problem, a, b, bias)` gets the operands of `problem.role` and returns the role's result. Roles that a row does not list
+    reach it as plain convolutions (ConvProblem.as_convolution), so a new row needs to know `output` only.
+    """
+
+    name: str
+    summary: str
+    run: Callable[[ConvProblem, Tensor, Tensor, Tensor | None], Tensor]
+    """The result; `bias`, one number per channel of the result, may be None."""
+    why_not: Callable[[ConvProblem], str | None]
+    """The reason, in words, why the problem cannot be served, or None."""
+    cost: Callable[[ConvProblem], Cost]
+    bound: Callable[[ConvProblem], float]
+    """The largest error of a result element over the rms of the exact results of random operands in its neighbourhood."""
+    roles: tuple[Role, ...] = ("output",)
+    local: bool = True
+    """NaN and Inf reach exactly the results that the definition says. Where False, a non-finite result is recomputed directly."""
+    reproducible: bool = False
+    """The same bits for an image alone or in a batch, and for any number of threads."""
+    exact: bool = True
+    """Each product is one product of two operands: integers in floating point come out exact."""
+    not_automatic: Callable[[ConvProblem], str | None] = lambda _: None
+    """The reason, in words, why `auto` leaves it to an explicit request, or None."""
+    not_these: Callable[[ConvProblem, Tensor, Tensor], str | None] | None = None
+    """The reason why these values cannot be served, where that depends on values; `auto` then takes its next choice."""

@@ -1,0 +1,31 @@
+"""The table of algorithms. Adding one is one file beside this one, and one line here."""
+
+from __future__ import annotations
+
+from convolve.ops.algorithm import Algorithm
+from convolve.ops.algorithms import (
+    channels_last,
+    direct,
+    fft,
+    im2col,
+    matrix,
+    reference,
+    separable,
+    torch_row,
+    winograd,
+)
+
+# Ordered: where two rows promise the same time, the upper one is taken. The last one never declines.
+ALGORITHMS: tuple[Algorithm, ...] = (
+    torch_row.ALGORITHM,
+    channels_last.ALGORITHM,
+    winograd.ALGORITHM,
+    winograd.SMALL,
+    winograd.LARGE,
+    fft.ALGORITHM,
+    separable.ALGORITHM,
+    im2col.ALGORITHM,
+    direct.ALGORITHM,
+    matrix.ALGORITHM,
+    reference.ALGORITHM,
+)

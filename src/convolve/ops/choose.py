@@ -1,0 +1,90 @@
+"""Which algorithm computes a problem: `auto` compares estimates, a name is obeyed or refused with its reason."""
+
+from __future__ import annotations
+
+from convolve.errors import DeclinedError, UnknownNameError
+from convolve.ops.algorithm import Algorithm
+from convolve.ops.algorithms import ALGORITHMS
+from convolve.problem import ConvProblem
+
+MARGIN = 1.5
+"""How many times faster than the library's row another must be predicted before `auto` leaves it unmeasured."""
+
+WHERE_IT_CAN = "?"
+"""After a name: the row serves if it can, else `auto` chooses. So a row named for a forward pass is used for its gradients."""
+
+_TABLE = {row.name: row for row in ALGORITHMS}
+_OWN: dict[str, Algorithm] = {}
+
+
+def algorithm_name(algorithm: str | Algorithm) -> str:
+    """The name by which the window string refers to a row; a user's own Algorithm gets a name on first use."""
+    if isinstance(algorithm, str):
+        if algorithm != "auto" and algorithm not in _TABLE and algorithm not in _OWN:
+            raise UnknownNameError.of("algorithm", algorithm, ["auto", *_TABLE])
+        return algorithm
+    if _TABLE.get(algorithm.name) is algorithm:
+        return algorithm.name
+    for name, known in _OWN.items():
+        if known is algorithm:
+            return name
+    name = f"{algorithm.name.replace(' ', '_')}#{len(_OWN)}"
+    _OWN[name] = algorithm
+    return name
+
+
+def find(name: str) -> Algorithm:
+    return _TABLE[name] if name in _TABLE else _OWN[name]
+
+
+def served(row: Algorithm, problem: ConvProblem) -> ConvProblem:
+    """The problem as the row sees it: in its role, or as a plain convolution."""
+    return problem if problem.role in row.roles else problem.as_convolution()
+
+
+def why_not(row: Algorithm, problem: ConvProblem) -> str | None:
+    return row.why_not(served(row, problem))
+
+
+def permitted(row: Algorithm, precision: str) -> str | None:
+    """Why `precision` keeps `auto` from this row, or None."""
+    if precision == "reproducible" and not row.reproducible:
+        return 'not reproducible: its bits may depend on batch and threads (convolve.precision("reproducible"))'
+    if precision == "exact" and not row.exact:
+        return 'its products are not plain products (convolve.precision("exact"))'
+    return None
+
+
+def choose(problem: ConvProblem, name: str, precision: str) -> Algorithm:
+    """The row that computes `problem`. Raises DeclinedError where a row asked for by name cannot."""
+    return ranked(problem, name, precision)[0]
+
+
+def ranked(problem: ConvProblem, name: str, precision: str) -> tuple[Algorithm, ...]:
+    """The rows that may compute `problem`, the choice first; more than one where the values may yet decide."""
+    preferred: tuple[Algorithm, ...] = ()
+    if name != "auto":
+        row = find(name.removesuffix(WHERE_IT_CAN))
+        reason = why_not(row, problem)
+        if not name.endswith(WHERE_IT_CAN):
+            if reason is not None:
+                raise declined(row, problem, reason)
+            return (row,)
+        preferred = (row,) if reason is None else ()
+    rows = [row for row in ALGORITHMS if why_not_automatic(row, problem, precision) is None]
+    seconds = {row.name: row.cost(served(row, problem)).seconds for row in rows}
+    # The library's row is left only for a gain that an estimate can be trusted with.
+    handicap = {row.name: 1.0 if row.name == "torch" else MARGIN for row in rows}
+    return (*preferred, *sorted(rows, key=lambda row: seconds[row.name] * handicap[row.name]))
+
+
+def why_not_automatic(row: Algorithm, problem: ConvProblem, precision: str) -> str | None:
+    """Why `auto` cannot take this row for this problem under this precision, or None."""
+    reason = why_not(row, problem) or permitted(row, precision)
+    return reason or row.not_automatic(served(row, problem))
+
+
+def declined(row: Algorithm, problem: ConvProblem, reason: str) -> DeclinedError:
+    return DeclinedError(
+        f"algorithm {row.name!r} cannot compute this convolution", f"got {problem}: {reason}", "use algorithm='auto'"
+    )
