@@ -1,0 +1,62 @@
+"""An animation as one HTML page, and as pictures for slides."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convolve.draw import animation_pictures
+from convolve.draw.animation_data import scene_data
+from convolve.draw.page import data_uri, plain, png, render
+
+if TYPE_CHECKING:
+    from convolve.jobs.animate import Animation
+
+TINTS = {"R": (1.0, 0.12, 0.12), "G": (0.12, 1.0, 0.2), "B": (0.2, 0.35, 1.0), "grey": (1.0, 1.0, 1.0)}
+
+
+def page(shown: Animation) -> str:
+    """The whole page."""
+    return render("animate.html", title=shown.title, data=page_data(shown), theme=shown.theme)
+
+
+def page_data(shown: Animation) -> dict[str, Any]:
+    """What the page's script shows, as `convolve.data`."""
+    given = shown.given
+    data: dict[str, Any] = {
+        "operator": shown.operator,
+        "scenes": [scene_data(scene) for scene in shown.scenes],
+        "channel_names": list(given.names),
+        "picture": None,
+        "credit": given.credit,
+    }
+    if given.picture is not None:
+        pixels = given.x.numpy().astype(np.uint8)
+        tinted = [
+            (channel[:, :, None] * np.array(TINTS[name])).astype(np.uint8)
+            for channel, name in zip(pixels, given.names, strict=True)
+        ]
+        small = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+        data["picture"] = data_uri(png(given.picture))
+        data["small"] = data_uri(png(np.ascontiguousarray(small)))
+        data["channel_pictures"] = [data_uri(png(channel)) for channel in tinted]
+    return data
+
+
+def render_as(shown: Animation, kind: str, step: int | None) -> bytes:
+    """The content of a file of `kind`: html, svg, png or gif; still pictures show `step` (from 1), or the last."""
+    if kind == "html":
+        return page(shown).encode()
+    return animation_pictures.render_as(
+        [plain(scene_data(scene)) for scene in shown.scenes], shown.title, shown.theme, kind, step
+    )
+
+
+def frame_for_notebook(html: str) -> str:
+    """The page inside a frame of its own, so that its styles and scripts and the notebook's do not meet."""
+    return (
+        f'<iframe srcdoc="{escape(html)}" sandbox="allow-scripts" style="width:100%;height:900px;border:0" '
+        'title="convolve animation"></iframe>'
+    )

@@ -1,0 +1,265 @@
+"""An animation for slides: one step as SVG or PNG, all steps as GIF. The numbers are those of `animation_data`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from convolve.draw.palette import mix, palette
+from convolve.draw.shapes import Box, Picture, Words, paint, svg
+
+STEP_MS, LAST_MS = 700, 2_200
+MOST_FRAMES = 240
+ALL_FILTERS = 60  # up to this many frames a GIF shows every filter, above it the first
+WIDEST = 1_100  # units of a picture
+LETTER = 0.602  # width of a letter of DejaVu Sans Mono, in its size
+
+
+def render_as(scenes: Sequence[dict[str, Any]], title: str, theme: str, kind: str, step: int | None) -> bytes:
+    """The bytes of a "gif" of all steps, or of an "svg" or "png" of one (counted from 1; the last without)."""
+    if kind == "gif":
+        return _gif(scenes, title, theme)
+    stage = scenes[0]["stages"][0]
+    shown = len(stage["reads"]) if step is None else min(step, len(stage["reads"]))
+    picture = frame(stage, _heading(title, scenes, scenes[0], 0), theme, 0, shown - 1)
+    if kind == "svg":
+        return svg(picture).encode()
+    out = io.BytesIO()
+    paint(picture, 2.0).save(out, format="PNG", optimize=True)
+    return out.getvalue()
+
+
+def _gif(scenes: Sequence[dict[str, Any]], title: str, theme: str) -> bytes:
+    from PIL import Image
+
+    pictures = [picture for scene in scenes for picture in _frames(scene, scenes, title, theme)]
+    left_out = len(pictures) - MOST_FRAMES
+    if left_out > 0:
+        pictures = pictures[:MOST_FRAMES]
+    w, h = max(p.width for p, _ in pictures), max(p.height for p, _ in pictures)
+    images = []
+    for picture, _ in pictures:
+        image = Image.new("RGB", (w, h), picture.ground)
+        image.paste(paint(picture, 1.0), (0, 0))
+        images.append(image.quantize(64, dither=Image.Dither.NONE))
+    out = io.BytesIO()
+    durations = [LAST_MS if last else STEP_MS for _, last in pictures]
+    images[0].save(
+        out, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False
+    )
+    return out.getvalue()
+
+
+def _frames(
+    scene: dict[str, Any], scenes: Sequence[dict[str, Any]], title: str, theme: str
+) -> Iterator[tuple[Picture, bool]]:
+    for number, stage in enumerate(scene["stages"]):
+        steps, filters = len(stage["reads"]), stage["output_size"][0]
+        for chosen in range(filters if steps * filters <= ALL_FILTERS else 1):
+            for step in range(steps):
+                yield frame(stage, _heading(title, scenes, scene, number), theme, chosen, step), step == steps - 1
+
+
+def _heading(title: str, scenes: Sequence[dict[str, Any]], scene: dict[str, Any], stage: int) -> str:
+    several = len(scene["stages"]) > 1
+    return (f"{scene['name']}" if len(scenes) > 1 else title) + (
+        f", stage {stage + 1} ({scene['stages'][stage]['operator']})" if several else ""
+    )
+
+
+def frame(stage: dict[str, Any], heading: str, theme: str, chosen: int, step: int) -> Picture:
+    """One step of one filter: the input under the window, the kernel, the output so far, and the sum in numbers."""
+    colours = palette(theme)
+    channels = _channels(stage, chosen)
+    _, _, wide = stage["frame_size"]
+    transposed = stage["kind"] == "transposed"
+    left = stage["input_size"] if transposed else stage["frame_size"]
+    right = stage["frame_size"] if transposed else stage["output_size"]
+    r, s = stage["kernel"] if stage["weight"] is not None else (0, 0)
+    across = left[2] + s + right[2]
+    cell = max(14, min(44, (WIDEST - 160) // across))
+    gap, top, side = 34, 74, 24
+    block = max(left[1], r) * cell + 34
+    tall = max(block * len(channels), right[1] * cell + 34)
+    x_kernel = side + left[2] * cell + gap
+    x_output = x_kernel + (s * cell + gap if s else 0)
+    width = int(max(x_output + right[2] * cell + side, 520))
+    lines = _wrapped(_sum_lines(stage, channels, chosen, step), int((width - 2 * side) / (15 * LETTER)))
+    shapes: list[Box | Words] = [
+        Words(side, 24, heading, 20, colours["ink"], bold=True, middle=False),
+        Words(side, 48, "   ".join(dict.fromkeys(stage["formulas"])), 13, colours["output"], middle=False),
+    ]
+    reads = stage["reads"][step]
+    for row, channel in enumerate(channels):
+        y = top + row * block
+        name = f"input {channel}" if stage["input_size"][0] > 1 else "input"
+        shapes.append(Words(side, y + 4, name, 12, colours["muted"], middle=False))
+        values = stage["input" if transposed else "frame"][channel]
+        shapes += _grid(values, left[2], side, y + 16, cell, colours, "input", None if transposed else stage["inner"])
+        weights = _weights(stage, chosen, row)
+        if transposed:
+            shapes += _marks([step], left[2], side, y + 16, cell, colours["kernel"])
+        else:
+            shapes += _window(reads, weights, wide, side, y + 16, cell, colours)
+        if weights is not None:
+            turned = "turned " if stage["flipped"] else ""
+            shapes.append(Words(x_kernel, y + 4, f"{turned}kernel", 12, colours["muted"], middle=False))
+            shapes += _grid(weights, s, x_kernel, y + 16, cell, colours, "kernel", None)
+    y = top + max(0, (tall - right[1] * cell - 34) / 2)
+    many = stage["output_size"][0] > 1
+    shapes.append(Words(x_output, y + 4, f"output {chosen}" if many else "output", 12, colours["muted"], middle=False))
+    if transposed:
+        shapes += _grid(stage["grown"][step][chosen], wide, x_output, y + 16, cell, colours, "output", stage["inner"])
+        shapes += _window(reads, None, wide, x_output, y + 16, cell, colours)
+    else:
+        values = [value if at <= step else None for at, value in enumerate(stage["output"][chosen])]
+        scale = stage["output"][chosen]
+        shapes += _grid(values, right[2], x_output, y + 16, cell, colours, "output", None, scale)
+        shapes += _marks([step], right[2], x_output, y + 16, cell, colours["output"])
+    y = top + tall + 12
+    for number, line in enumerate(lines):
+        shapes.append(Words(side, y + 22 * number, line, 15, colours["ink"], number == len(lines) - 1, middle=False))
+    return Picture(width, int(y + 22 * max(len(lines), 2) + 4), colours["surface"], heading, tuple(shapes))
+
+
+def _channels(stage: dict[str, Any], chosen: int) -> list[int]:
+    if stage["kind"] in ("max", "average"):
+        return [chosen]
+    inputs, outputs, groups = stage["input_size"][0], stage["output_size"][0], stage["groups"]
+    depth = inputs // groups
+    first = chosen // (outputs // groups) * depth
+    return list(range(first, first + depth))
+
+
+def _weights(stage: dict[str, Any], chosen: int, row: int) -> list[float] | None:
+    if stage["weight"] is None:
+        return None
+    if stage["kind"] == "convolution":
+        return _listed(stage["weight"][chosen][row])
+    per = stage["output_size"][0] // stage["groups"]
+    channel = _channels(stage, chosen)[row]
+    return _listed(stage["weight"][channel][chosen % per])
+
+
+def _sum_lines(stage: dict[str, Any], channels: Sequence[int], chosen: int, step: int) -> list[str]:
+    """The sum of this step with its numbers; only its result where there would be too many."""
+    kind = stage["kind"]
+    if kind == "transposed":
+        inputs = ", ".join(number(stage["input"][channel][step]) for channel in channels)
+        return [f"step {step + 1}: the input's {inputs} times the kernel is added to the marked cells"]
+    result = number(stage["output"][chosen][step])
+    if kind == "convolution":
+        bias = 0.0 if stage["bias"] is None else float(stage["bias"][chosen])
+        taps = len(stage["reads"][step])
+        if taps * len(channels) > 30:
+            parts = [number(stage["partial"][chosen][row][step]) for row in range(len(channels))]
+            head = f"{taps * len(channels)} products; per channel " + " + ".join(map(_bracketed, parts))
+            return [head + (f" + bias {number(bias)}" if bias else "") + f" = {result}"]
+        terms = [
+            f"{_bracketed(number(stage['rows'][step][channel * taps + tap]))}·{_bracketed(number(weight))}"
+            for row, channel in enumerate(channels)
+            for tap, weight in enumerate(_weights(stage, chosen, row) or ())
+        ]
+        return [" + ".join(terms) + (f" + bias {number(bias)}" if bias else "") + f" = {result}"]
+    values = [number(value) for value in stage["rows"][chosen][step]]
+    if kind == "max":
+        return [f"max({', '.join(values)}) = {result}"]
+    return [f"({' + '.join(map(_bracketed, values))}) / {number(stage['divisors'][step])} = {result}"]
+
+
+def _wrapped(lines: Sequence[str], most: int) -> list[str]:
+    wrapped: list[str] = []
+    for line in lines:
+        current = ""
+        for word in line.split(" "):
+            if current and len(current) + 1 + len(word) > most:
+                wrapped.append(current)
+                current = word
+            else:
+                current = f"{current} {word}" if current else word
+        wrapped.append(current)
+    return wrapped
+
+
+def _grid(
+    values: Any,
+    cols: int,
+    x: float,
+    y: float,
+    cell: float,
+    colours: dict[str, str],
+    tone: str,
+    inner: Any,
+    scale: Any = None,
+) -> Iterator[Box | Words]:
+    listed = _listed(values)
+    finite = [
+        abs(v) for v in _listed(scale if scale is not None else values) if v is not None and abs(v) < float("inf")
+    ]
+    top = max([*finite, 1e-12])
+    texts = ["" if value is None else number(value) for value in listed]
+    size = min(cell * 0.42, cell * 0.9 / (LETTER * max(1, *map(len, texts))))
+    for at, value in enumerate(listed):
+        row, col = divmod(at, cols)
+        outer = inner is not None and not (inner[0][0] <= row < inner[0][1] and inner[1][0] <= col < inner[1][1])
+        share = 0.0 if value is None or abs(value) == float("inf") else 0.42 * abs(value) / top
+        fill = colours["raised"] if outer else mix(colours[tone], colours["surface"], share)
+        left, upper = x + col * cell, y + row * cell
+        yield Box(left, upper, cell, cell, fill, colours["line"], 1, outer)
+        if size >= 5:
+            ink = colours["muted"] if outer else colours["ink"]
+            yield Words(left + cell / 2, upper + cell / 2, texts[at], round(size, 2), ink)
+
+
+def _window(
+    reads: Any, weights: Sequence[float] | None, cols: int, x: float, y: float, cell: float, colours: dict[str, str]
+) -> Iterator[Box | Words]:
+    """Each tap framed, with its weight in the corner where there is room, and a bold frame around them all."""
+    listed = [int(at) for at in reads]
+    yield from _marks(listed, cols, x, y, cell, colours["kernel"], 1.5)
+    if weights is not None and cell >= 30:
+        for at, weight in zip(listed, weights, strict=True):
+            row, col = divmod(at, cols)
+            text = "×" + number(weight)
+            place = x + (col + 1) * cell - 3 - len(text) * cell * 0.25 * LETTER / 2
+            yield Words(
+                round(place, 2), y + (row + 0.84) * cell, text, round(cell * 0.25, 2), colours["kernel"], bold=True
+            )
+    rows, columns = [at // cols for at in listed], [at % cols for at in listed]
+    yield Box(
+        x + min(columns) * cell, y + min(rows) * cell, (max(columns) - min(columns) + 1) * cell,
+        (max(rows) - min(rows) + 1) * cell, None, colours["kernel"], 3,
+    )  # fmt: skip
+
+
+def _marks(
+    cells: Sequence[int], cols: int, x: float, y: float, cell: float, colour: str, width: float = 3
+) -> Iterator[Box]:
+    for at in cells:
+        row, col = divmod(at, cols)
+        yield Box(x + col * cell, y + row * cell, cell, cell, None, colour, width)
+
+
+def number(value: Any) -> str:
+    """A number as the pages write it: whole, or with three significant digits, with a true minus sign."""
+    value = float(value)
+    if value != value:
+        return "NaN"
+    size = abs(value)
+    if size == float("inf"):
+        text = "∞"
+    elif value.is_integer() and size < 1e6:
+        text = str(int(size))
+    else:
+        text = f"{size:.2e}" if size >= 1e5 or size < 1e-3 else f"{float(f'{size:.3g}'):g}"
+    return ("−" if value < 0 else "") + text
+
+
+def _bracketed(text: Any) -> str:
+    return f"({text})" if str(text).startswith("−") else str(text)
+
+
+def _listed(values: Any) -> list[Any]:
+    """Numbers; "-Infinity" as JSON has it becomes one again."""
+    return [float(value) if isinstance(value, str) else value for value in values]
