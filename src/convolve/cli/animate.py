@@ -86,6 +86,8 @@ def animate(
             named = f"{scene.name}: " if len(shown.scenes) > 1 else ""
             output.result(f"  {named}{stage.operator}  " + ", ".join(dict.fromkeys(stage.size_formulas)))
     output.result("wrote " + "  ".join(str(path) for path in shown.files))
+    if any(path.suffix == ".gif" for path in shown.files) and shown.left_out_of_gif:
+        output.message(f"the GIF leaves out {shown.left_out_of_gif:,} steps (it has up to 120); the page shows all")
     layer = next((line for line in shown.scenes[0].stages[0].code.splitlines() if line.startswith("layer = ")), None)
     if layer is not None and len(shown.scenes) == 1:
         output.result(f"in PyTorch:  {layer.removeprefix('layer = ')}")

@@ -54,6 +54,11 @@ def render_as(shown: Animation, kind: str, step: int | None) -> bytes:
     )
 
 
+def left_out_of_gif(shown: Animation) -> int:
+    """How many of its steps a GIF would not show; the page shows all."""
+    return animation_pictures.left_out([plain(scene_data(scene)) for scene in shown.scenes])
+
+
 def frame_for_notebook(html: str) -> str:
     """The page inside a frame of its own, so that its styles and scripts and the notebook's do not meet."""
     return (

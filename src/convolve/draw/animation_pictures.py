@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from convolve.draw.palette import mix, palette
 from convolve.draw.shapes import Box, Picture, Words, paint, svg
 
 STEP_MS, LAST_MS = 700, 2_200
-MOST_FRAMES = 240
+MOST_FRAMES = 120
 ALL_FILTERS = 60  # up to this many frames a GIF shows every filter, above it the first
+MOST_TERMS = 30  # written out in one sum
 WIDEST = 1_100  # units of a picture
 LETTER = 0.602  # width of a letter of DejaVu Sans Mono, in its size
 
@@ -30,35 +32,49 @@ def render_as(scenes: Sequence[dict[str, Any]], title: str, theme: str, kind: st
     return out.getvalue()
 
 
+def left_out(scenes: Sequence[dict[str, Any]]) -> int:
+    """How many steps, over all filters, a GIF of these scenes does not show."""
+    stages = [stage for scene in scenes for stage in scene["stages"]]
+    every: int = sum(len(stage["reads"]) * stage["output_size"][0] for stage in stages)
+    return every - min(MOST_FRAMES, sum(len(stage["reads"]) * _filters(stage) for stage in stages))
+
+
+def _filters(stage: dict[str, Any]) -> int:
+    filters: int = stage["output_size"][0]
+    return filters if len(stage["reads"]) * filters <= ALL_FILTERS else 1
+
+
 def _gif(scenes: Sequence[dict[str, Any]], title: str, theme: str) -> bytes:
     from PIL import Image
 
-    pictures = [picture for scene in scenes for picture in _frames(scene, scenes, title, theme)]
-    left_out = len(pictures) - MOST_FRAMES
-    if left_out > 0:
-        pictures = pictures[:MOST_FRAMES]
-    w, h = max(p.width for p, _ in pictures), max(p.height for p, _ in pictures)
+    pictures = list(islice((found for scene in scenes for found in _frames(scene, scenes, title, theme)), MOST_FRAMES))
+    w, h = max(picture.width for picture, _ in pictures), max(picture.height for picture, _ in pictures)
     images = []
     for picture, _ in pictures:
         image = Image.new("RGB", (w, h), picture.ground)
         image.paste(paint(picture, 1.0), (0, 0))
-        images.append(image.quantize(64, dither=Image.Dither.NONE))
+        images.append(image)
+    # One palette for all frames, from three of them: choosing a palette is the slow part.
+    sample = Image.new("RGB", (w, 3 * h))
+    for row, image in enumerate((images[0], images[len(images) // 2], images[-1])):
+        sample.paste(image, (0, row * h))
+    colours = sample.quantize(192, dither=Image.Dither.NONE)
+    images = [image.quantize(palette=colours, dither=Image.Dither.NONE) for image in images]
     out = io.BytesIO()
     durations = [LAST_MS if last else STEP_MS for _, last in pictures]
-    images[0].save(
-        out, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=False
-    )
+    images[0].save(out, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
     return out.getvalue()
 
 
 def _frames(
     scene: dict[str, Any], scenes: Sequence[dict[str, Any]], title: str, theme: str
 ) -> Iterator[tuple[Picture, bool]]:
+    """Every picture, and whether it is the last of its filter."""
     for number, stage in enumerate(scene["stages"]):
-        steps, filters = len(stage["reads"]), stage["output_size"][0]
-        for chosen in range(filters if steps * filters <= ALL_FILTERS else 1):
+        steps, heading = len(stage["reads"]), _heading(title, scenes, scene, number)
+        for chosen in range(_filters(stage)):
             for step in range(steps):
-                yield frame(stage, _heading(title, scenes, scene, number), theme, chosen, step), step == steps - 1
+                yield frame(stage, heading, theme, chosen, step), step == steps - 1
 
 
 def _heading(title: str, scenes: Sequence[dict[str, Any]], scene: dict[str, Any], stage: int) -> str:
@@ -85,14 +101,16 @@ def frame(stage: dict[str, Any], heading: str, theme: str, chosen: int, step: in
     x_kernel = side + left[2] * cell + gap
     x_output = x_kernel + (s * cell + gap if s else 0)
     width = int(max(x_output + right[2] * cell + side, 520))
-    lines = _wrapped(_sum_lines(stage, channels, chosen, step), int((width - 2 * side) / (15 * LETTER)))
+    text, result = _sum(stage, channels, chosen, step)
+    most = int((width - 2 * side) / (15 * LETTER))
+    lines = _wrapped(text, most - len(result))
     shapes: list[Box | Words] = [
         Words(side, 24, heading, 20, colours["ink"], bold=True, middle=False),
         Words(side, 48, "   ".join(dict.fromkeys(stage["formulas"])), 13, colours["output"], middle=False),
     ]
     reads = stage["reads"][step]
     for row, channel in enumerate(channels):
-        y = top + row * block
+        y = top + row * block + max(0.0, (tall - block * len(channels)) / 2)
         name = f"input {channel}" if stage["input_size"][0] > 1 else "input"
         shapes.append(Words(side, y + 4, name, 12, colours["muted"], middle=False))
         values = stage["input" if transposed else "frame"][channel]
@@ -104,8 +122,9 @@ def frame(stage: dict[str, Any], heading: str, theme: str, chosen: int, step: in
             shapes += _window(reads, weights, wide, side, y + 16, cell, colours)
         if weights is not None:
             turned = "turned " if stage["flipped"] else ""
-            shapes.append(Words(x_kernel, y + 4, f"{turned}kernel", 12, colours["muted"], middle=False))
-            shapes += _grid(weights, s, x_kernel, y + 16, cell, colours, "kernel", None)
+            lower = y + max(0.0, (left[1] - r) * cell / 2)
+            shapes.append(Words(x_kernel, lower + 4, f"{turned}kernel", 12, colours["muted"], middle=False))
+            shapes += _grid(weights, s, x_kernel, lower + 16, cell, colours, "kernel", None)
     y = top + max(0, (tall - right[1] * cell - 34) / 2)
     many = stage["output_size"][0] > 1
     shapes.append(Words(x_output, y + 4, f"output {chosen}" if many else "output", 12, colours["muted"], middle=False))
@@ -118,8 +137,12 @@ def frame(stage: dict[str, Any], heading: str, theme: str, chosen: int, step: in
         shapes += _grid(values, right[2], x_output, y + 16, cell, colours, "output", None, scale)
         shapes += _marks([step], right[2], x_output, y + 16, cell, colours["output"])
     y = top + tall + 12
-    for number, line in enumerate(lines):
-        shapes.append(Words(side, y + 22 * number, line, 15, colours["ink"], number == len(lines) - 1, middle=False))
+    for row, line in enumerate(lines):
+        shapes.append(Words(side, y + 22 * row, line, 15, colours["ink"], middle=False))
+    end = side + len(lines[-1]) * 15 * LETTER
+    shapes.append(
+        Words(round(end, 2), y + 22 * (len(lines) - 1), result, 15, colours["output"], bold=True, middle=False)
+    )
     return Picture(width, int(y + 22 * max(len(lines), 2) + 4), colours["surface"], heading, tuple(shapes))
 
 
@@ -142,44 +165,39 @@ def _weights(stage: dict[str, Any], chosen: int, row: int) -> list[float] | None
     return _listed(stage["weight"][channel][chosen % per])
 
 
-def _sum_lines(stage: dict[str, Any], channels: Sequence[int], chosen: int, step: int) -> list[str]:
-    """The sum of this step with its numbers; only its result where there would be too many."""
+def _sum(stage: dict[str, Any], channels: Sequence[int], chosen: int, step: int) -> tuple[str, str]:
+    """The sum of this step with its numbers, and its result; per channel only, where there would be too many numbers."""
     kind = stage["kind"]
     if kind == "transposed":
         inputs = ", ".join(number(stage["input"][channel][step]) for channel in channels)
-        return [f"step {step + 1}: the input's {inputs} times the kernel is added to the marked cells"]
-    result = number(stage["output"][chosen][step])
-    if kind == "convolution":
-        bias = 0.0 if stage["bias"] is None else float(stage["bias"][chosen])
-        taps = len(stage["reads"][step])
-        if taps * len(channels) > 30:
-            parts = [number(stage["partial"][chosen][row][step]) for row in range(len(channels))]
-            head = f"{taps * len(channels)} products; per channel " + " + ".join(map(_bracketed, parts))
-            return [head + (f" + bias {number(bias)}" if bias else "") + f" = {result}"]
-        terms = [
-            f"{_bracketed(number(stage['rows'][step][channel * taps + tap]))}·{_bracketed(number(weight))}"
-            for row, channel in enumerate(channels)
-            for tap, weight in enumerate(_weights(stage, chosen, row) or ())
-        ]
-        return [" + ".join(terms) + (f" + bias {number(bias)}" if bias else "") + f" = {result}"]
-    values = [number(value) for value in stage["rows"][chosen][step]]
+        return f"step {step + 1}: the input's {inputs} times the kernel is added to the marked cells", ""
+    result = " " + number(stage["output"][chosen][step])
     if kind == "max":
-        return [f"max({', '.join(values)}) = {result}"]
-    return [f"({' + '.join(map(_bracketed, values))}) / {number(stage['divisors'][step])} = {result}"]
+        return f"max({', '.join(number(value) for value in _listed(stage['rows'][chosen][step]))}) =", result
+    if kind == "average":
+        values = (_bracketed(number(value)) for value in stage["rows"][chosen][step])
+        return f"({' + '.join(values)}) / {number(stage['divisors'][step])} =", result
+    bias = "" if stage["bias"] is None else f" + bias {number(stage['bias'][chosen])}"
+    taps = len(stage["reads"][step])
+    if taps * len(channels) > MOST_TERMS:
+        parts = (_bracketed(number(stage["partial"][chosen][row][step])) for row in range(len(channels)))
+        return f"{taps * len(channels)} products; per channel {' + '.join(parts)}{bias} =", result
+    terms = (
+        f"{_bracketed(number(stage['rows'][step][channel * taps + tap]))}·{_bracketed(number(weight))}"
+        for row, channel in enumerate(channels)
+        for tap, weight in enumerate(_weights(stage, chosen, row) or ())
+    )
+    return f"{' + '.join(terms)}{bias} =", result
 
 
-def _wrapped(lines: Sequence[str], most: int) -> list[str]:
-    wrapped: list[str] = []
-    for line in lines:
-        current = ""
-        for word in line.split(" "):
-            if current and len(current) + 1 + len(word) > most:
-                wrapped.append(current)
-                current = word
-            else:
-                current = f"{current} {word}" if current else word
-        wrapped.append(current)
-    return wrapped
+def _wrapped(text: str, most: int) -> list[str]:
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > most:
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
+    return lines
 
 
 def _grid(

@@ -119,8 +119,9 @@ def _convolution(request: Request, filters: int, groups: int) -> Stage:
         )
     weight = make_weight(request, filters, c // groups, axes)
     mode: Any = request.padding_mode
+    stride = 1 if request.stride is None else request.stride
     return convolution(
-        request.x, weight, _bias(request, filters), request.stride or 1, request.padding, request.dilation, groups, mode, request.flip
+        request.x, weight, _bias(request, filters), stride, request.padding, request.dilation, groups, mode, request.flip
     )  # fmt: skip
 
 
@@ -168,8 +169,9 @@ def _transposed(row: Operator, request: Request) -> tuple[Scene, ...]:
             "change one of them",
         )
     weight = make_weight(request, c, filters // groups, axes)
+    stride = 1 if request.stride is None else request.stride
     stage = transposed(
-        request.x, weight, _bias(request, filters), request.stride or 1, request.padding, request.output_padding, request.dilation,
+        request.x, weight, _bias(request, filters), stride, request.padding, request.output_padding, request.dilation,
         groups, request.flip,
     )  # fmt: skip
     return (Scene(row.name, row.says, (stage,)),)

@@ -256,7 +256,9 @@ def pooling(
         weights.scatter_(2, winners[..., None], 1.0)
     else:
         weights += (1 / divisors)[:, None]
-    matrix = _selection(reads, weights, flat, frame.shape[1:], math.prod(size))
+    matrix = None  # a window that reads nothing but padding has no row: its largest value is minus infinity
+    if output.isfinite().all():
+        matrix = _selection(reads, weights, flat, frame.shape[1:], math.prod(size))
     return Stage(
         kind, operator.__name__, window, c, "zeros", False, x, None, None, None, output, frame,
         tuple((p, p + n) for (p, _), n in zip(sides, size, strict=True)),

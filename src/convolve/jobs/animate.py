@@ -38,6 +38,15 @@ class Animation:
         """The whole page: one HTML document that needs no network."""
         return drawing.page(self)
 
+    def render(self, kind: str, step: int | None = None) -> bytes:
+        """The content of a file of `kind`: html, gif, svg or png."""
+        return drawing.render_as(self, kind, step)
+
+    @property
+    def left_out_of_gif(self) -> int:
+        """How many steps a GIF does not show: it has up to 120 frames, and of long animations only the first filter."""
+        return drawing.left_out_of_gif(self)
+
     def save(self, path: str | Path, step: int | None = None) -> Path:
         """Write the animation as what the path's ending says (.html, .gif, .svg, .png); pictures show `step`, or the last one.
 
@@ -47,7 +56,7 @@ class Animation:
         kind = target.suffix.removeprefix(".").lower()
         if kind not in FORMATS:
             raise UnknownNameError.of("kind of file", kind or str(path), FORMATS)
-        content = drawing.render_as(self, kind, step)
+        content = self.render(kind, step)
         with atomic_write(target, "wb") as file:
             file.write(content)
         return target
@@ -134,7 +143,7 @@ def animate(
     size, kernels = read_kernel(kernel, axes, row.kernel)
     request = Request(
         given.x, size, kernels, read_sizes(stride, "stride"), read_padding(padding, axes), padding_mode,
-        read_sizes(output_padding, "output_padding") or 0, read_sizes(dilation, "dilation") or 1, groups, filters, bias, flip,
+        _sizes(output_padding, "output_padding"), _sizes(dilation, "dilation"), groups, filters, bias, flip,
         ceil_mode, count_include_pad, seed,
     )  # fmt: skip
     made = scenes(row.name, request)
@@ -148,6 +157,12 @@ def animate(
         base = base.with_suffix("")
     files = tuple(shown.save(base.with_name(f"{base.name}.{kind}"), step) for kind in kinds)
     return Animation(row.name, name, shown.title, made, given, theme, files)
+
+
+def _sizes(given: Sizes, name: str) -> int | Sequence[int]:
+    read = read_sizes(given, name)
+    assert read is not None
+    return read
 
 
 def _kinds(to: Sequence[str], out: str | Path | None) -> tuple[str, ...]:

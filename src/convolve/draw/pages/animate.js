@@ -54,7 +54,7 @@
     const mark = (list) => marks.replaceChildren(...list.flatMap(({ at, kind, text }) => {
       const [y, x] = place(at, cols);
       const parts = [svg("rect", { class: kind, x: x * cell + (kind === "tap" ? 0 : 0), y: y * cell, width: cell, height: cell })];
-      if (text !== undefined && cell >= 24) parts.push(svg("text", { class: "weight", x: (x + .97) * cell - text.length * cell * .085 - 2, y: (y + .84) * cell, "font-size": cell * .26 }, text));
+      if (text !== undefined && cell >= 30) parts.push(svg("text", { class: "weight", x: (x + .97) * cell - text.length * cell * .085 - 2, y: (y + .84) * cell, "font-size": cell * .26 }, text));
       return parts;
     }));
     const outline = (box) => { if (box) marks.append(svg("rect", { class: "mark", x: box[1] * cell, y: box[0] * cell, width: (box[3] - box[1]) * cell, height: (box[2] - box[0]) * cell })); };
@@ -83,9 +83,9 @@
     view = { inputs: [], kernels: [], output: null };
     // The largest cells with which everything stands in one line; else with which each input stands beside its kernel.
     const left = transposed() ? w : W, out = transposed() ? W : Q, kernelWide = pooled() ? 0 : s.kernel[1];
-    const inLine = many ? (room - 46 * list.length - 30) / (list.length * (left + kernelWide) + out) : (room - 20) / (left + Math.max(kernelWide, transposed() ? 0 : out));
-    const oneLine = inLine >= (many ? 17 : 21);
-    const pairWide = (room - 16) / (left + kernelWide), cell = Math.max(9, Math.min(42, Math.floor(oneLine ? Math.min(inLine, room / out) : Math.min(pairWide >= 18 ? Math.min(pairWide, 30) : room / left, room / out))));
+    const inLine = many ? (room - 72 * list.length - 40) / (list.length * (left + kernelWide) + out) : (room - 30) / (left + Math.max(kernelWide, transposed() ? 0 : out));
+    const oneLine = inLine >= (many ? 16 : 21);
+    const pairWide = (room - 30) / (left + kernelWide), cell = Math.max(9, Math.min(42, Math.floor(oneLine ? Math.min(inLine, room / out) : Math.min(pairWide >= 18 ? Math.min(pairWide, 30) : room / left, room / out))));
     const nodes = [];
     for (const [i, c] of list.entries()) {
       const map = transposed()
@@ -187,7 +187,7 @@
   const board = (holder, blocks, pick) => {
     const room = Math.max(260, holder.clientWidth - 4), gap = 26, tall = Math.max(...blocks.map((b) => b.rows)), wide = blocks.reduce((sum, b) => sum + b.cols * (b.stretch || 1), 0);
     const cell = Math.max(11, Math.min(30, Math.floor((room - gap * (blocks.length - 1) - 4) / wide)));
-    const width = wide * cell + gap * (blocks.length - 1) + 4, height = tall * cell + 20, ratio = Math.min(2, window.devicePixelRatio || 1) * (wide * tall > 60000 ? .75 : 1);
+    const width = wide * cell + gap * (blocks.length - 1) + 4, headroom = blocks.some((b) => b.head) ? cell + 10 : 0, height = tall * cell + 20 + headroom, ratio = Math.min(2, window.devicePixelRatio || 1) * (wide * tall > 60000 ? .75 : 1);
     const canvas = el("canvas", { width: Math.round(width * ratio), height: Math.round(height * ratio), style: { width: width + "px", height: height + "px" } });
     const pen = canvas.getContext("2d");
     pen.scale(ratio, ratio);
@@ -195,7 +195,7 @@
     let left = 2;
     const ink = colour("ink"), muted = colour("muted"), edge = colour("line"), surface = colour("surface"), raised = colour("raised"), places = [];
     for (const block of blocks) {
-      const own = cell * (block.stretch || 1), tone = colour(block.tone), top = 18;
+      const own = cell * (block.stretch || 1), tone = colour(block.tone), top = 18 + headroom;
       pen.fillStyle = muted; pen.font = "11px system-ui, sans-serif"; pen.textAlign = "left"; pen.fillText(block.title || "", left, 8); pen.textAlign = "center";
       let most = 1e-12;
       for (let r = 0; r < block.rows; r++) for (let c = 0; c < block.cols; c++) { const v = Number(block.value(r, c) ?? 0); if (Number.isFinite(v)) most = Math.max(most, Math.abs(v)); }
@@ -211,6 +211,17 @@
           if (size >= 5.5) { pen.font = `${active ? "bold " : ""}${size}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace`; pen.fillText(text, x + own / 2, y + cell / 2 + .5); }
         }
         pen.globalAlpha = 1; pen.strokeStyle = edge; pen.lineWidth = .7; pen.strokeRect(x, y, own, cell);
+      }
+      if (block.head) {
+        const highest = Math.max(1e-12, ...block.head.map((v) => Math.abs(Number(v))));
+        block.head.forEach((value, c) => {
+          const x = left + c * own, active = block.row === undefined || value !== null && block.value(block.row, c) !== null, text = F(value), size = Math.min(cell * .56, own * .92 / (.6 * text.length));
+          pen.fillStyle = surface; pen.fillRect(x, 18, own, cell);
+          pen.globalAlpha = .1 + .5 * Math.abs(Number(value)) / highest; pen.fillStyle = colour(block.headTone); pen.fillRect(x, 18, own, cell);
+          pen.globalAlpha = active ? 1 : .45; pen.fillStyle = ink;
+          if (size >= 5.5) { pen.font = `${active ? "bold " : ""}${size}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace`; pen.fillText(text, x + own / 2, 18 + cell / 2 + .5); }
+          pen.globalAlpha = 1; pen.strokeStyle = edge; pen.lineWidth = .7; pen.strokeRect(x, 18, own, cell);
+        });
       }
       pen.lineWidth = 2.4; pen.strokeStyle = colour(block.row !== undefined && block.tone !== "output" ? "kernel" : block.tone);
       if (block.row !== undefined) pen.strokeRect(left, top + block.row * cell, block.cols * own, cell);
@@ -232,7 +243,7 @@
       return null;
     };
     holder.replaceChildren(canvas);
-    return { cell, top: 18 };
+    return { cell, top: 18 + headroom };
   };
   const follow = (holder, made, row) => { const y = made.top + row * made.cell; if (y < holder.scrollTop || y + made.cell > holder.scrollTop + holder.clientHeight) holder.scrollTop = Math.max(0, y - holder.clientHeight / 2); };
   const width = (values) => Math.max(1, Math.min(2.4, .42 * Math.max(...values.map((v) => F(v).length))));
@@ -243,9 +254,10 @@
     let made;
     if (s.kind === "convolution") {
       const weights = list.flatMap((_, i) => kernelOf(f, i)), out = s.output[f];
+      const above = weights.length > Math.max(12, s.rows.length);  // a long column of weights lies down above the windows
       made = board(holder, [
-        { rows: s.rows.length, cols: weights.length, value: (r, c) => s.rows[r][list[Math.floor(c / T)] * T + c % T], tone: "input", row: l, title: `${s.rows.length}×${weights.length} windows`, then: "·", pick: own },
-        { rows: weights.length, cols: 1, value: (r) => weights[r], tone: "kernel", title: "w", then: "=", stretch: width(weights) },
+        { rows: s.rows.length, cols: weights.length, value: (r, c) => s.rows[r][list[Math.floor(c / T)] * T + c % T], tone: "input", row: l, title: above ? `w above its columns; ${s.rows.length}×${weights.length} windows` : `${s.rows.length}×${weights.length} windows`, then: above ? "=" : "·", pick: own, ...(above ? { head: weights, headTone: "kernel" } : {}) },
+        ...(above ? [] : [{ rows: weights.length, cols: 1, value: (r) => weights[r], tone: "kernel", title: "w", then: "=", stretch: width(weights) }]),
         { rows: out.length, cols: 1, value: (r) => out[r], tone: "output", row: l, title: "y", hidden: (r) => r > doneTo, stretch: width(out), pick: own },
       ]);
     } else if (pooled()) {
@@ -278,28 +290,25 @@
   const paintMatrix = () => {
     const s = stage(), f = state.filter, l = shown(), holder = $("#matrix");
     $("#turn").hidden = !s.matrix || pooled() ;
-    if (!s.matrix) { holder.replaceChildren(el("p", { class: "notice" }, "This matrix has more than two million elements, so it is not drawn.")); return; }
+    if (!s.matrix) { holder.replaceChildren(el("p", { class: "notice" }, s.output.flat().every((v) => Number.isFinite(Number(v))) ? "This matrix has more than two million elements, so it is not drawn." : "A window reads nothing but padding: no row of a matrix stands for it, so there is none.")); return; }
     const all = lines(s), each = s.output[0].length, list = channels(f), doneTo = Math.max(state.step, l);
     const one = s.matrix_shape[1] * s.matrix_shape[2], span = list.length * one, from = list[0] * one;
     const vector = s.matrix_input.slice(from, from + span), out = s.output[f];
     const value = (r, c) => all[f * each + r].get(from + c) ?? null;
     const turned = state.turned && !pooled();
     let made, row = l;
-    const mine = list.length * one;
+    // The vector stands above the matrix, each of its numbers over the column that it multiplies.
     if (!turned) {
       const forward = s.kind !== "transposed";
       made = board(holder, [
-        { rows: each, cols: span, value, tone: "kernel", ...(forward ? { row: l } : { col: l }), title: `${each}×${span}${forward ? "" : " = the transpose of the convolution's matrix"}`, then: "·", pick: forward ? (r) => r : (_, c) => c < steps() ? c : null },
-        { rows: span, cols: 1, value: (r) => vector[r], tone: "input", title: "x", then: "=", stretch: width(vector), ...(forward ? {} : { row: l }) },
-        { rows: each, cols: 1, value: (r) => out[r] - (s.bias && forward ? 0 : 0), tone: "output", title: s.bias ? "y (bias added)" : "y", hidden: forward ? (r) => r > doneTo : undefined, stretch: width(out), ...(forward ? { row: l, pick: (r) => r } : {}) },
+        { rows: each, cols: span, value, head: vector, headTone: "input", tone: "kernel", ...(forward ? { row: l } : { col: l }), title: `x above its columns; the matrix, ${each}×${span}`, then: "=", pick: forward ? (r) => r : (_, c) => c < steps() ? c : null },
+        { rows: each, cols: 1, value: (r) => out[r], tone: "output", title: s.bias ? "y, with bias" : "y", hidden: forward ? (r) => r > doneTo : undefined, stretch: width(out), ...(forward ? { row: l, pick: (r) => r } : {}) },
       ]);
       if (!forward) row = 0;
     } else {
-      const back = s.returned.slice(from, from + mine);
-      const single = s.output_size[0] / s.groups === 1;
+      const back = s.returned.slice(from, from + span), single = s.output_size[0] / s.groups === 1;
       made = board(holder, [
-        { rows: span, cols: each, value: (r, c) => value(c, r), tone: "kernel", ...(s.kind === "transposed" ? { row: l } : { col: l }), title: `${span}×${each}, transposed`, then: "·", pick: s.kind === "transposed" ? (r) => r < steps() ? r : null : (_, c) => c },
-        { rows: each, cols: 1, value: (r) => out[r], tone: "output", title: "y", then: single ? "=" : "", stretch: width(out) },
+        { rows: span, cols: each, value: (r, c) => value(c, r), head: out, headTone: "output", tone: "kernel", ...(s.kind === "transposed" ? { row: l } : { col: l }), title: `y above its columns; transposed, ${span}×${each}`, then: single ? "=" : "", pick: s.kind === "transposed" ? (r) => r < steps() ? r : null : (_, c) => c },
         ...(single ? [{ rows: span, cols: 1, value: (r) => back[r], tone: "input", title: "not x", stretch: width(back) }] : []),
       ]);
       row = s.kind === "transposed" ? l : 0;
@@ -330,8 +339,8 @@
     if (s.kind !== "convolution") return;
     const [k, c] = s.weight_shape, most = 6, cell = Math.max(s.kernel[1] > 5 ? 14 : 20, 12);
     const filters = Array.from({ length: Math.min(k, most) }, (_, f) => el("div", { class: "box filter" + (f === state.filter ? " on" : "") },
-      el("span", { class: "tag" }, el("b", {}, `filter ${f}`), ` = ${c} kernel${c === 1 ? "" : "s"}, makes feature map ${f}`),
-      el("div", { class: "filterrow" }, Array.from({ length: Math.min(c, most) }, (_, i) => figure([el("b", {}, "kernel "), `[${f},${i}] on ${channelName(group(f) * c + i)}`], grid({ rows: s.kernel[0], cols: s.kernel[1], values: s.weight[f][i], tone: "kernel", cell, label: `kernel ${f},${i}` }))), c > most ? `… and ${c - most} more` : null)));
+      el("span", { class: "tag" }, el("b", {}, `filter ${f}`), ` = ${c} kernel${c === 1 ? "" : "s"} [filter, kernel], on the channels named; makes feature map ${f}`),
+      el("div", { class: "filterrow" }, Array.from({ length: Math.min(c, most) }, (_, i) => figure([el("b", {}, `[${f},${i}]`), ` on ${data.channel_names[group(f) * c + i] || group(f) * c + i}`], grid({ rows: s.kernel[0], cols: s.kernel[1], values: s.weight[f][i], tone: "kernel", cell, label: `kernel ${f},${i}` }))), c > most ? `… and ${c - most} more` : null)));
     const note = (word, text) => [el("dt", {}, word), el("dd", {}, text)];
     $("#anatomy").replaceChildren(el("div", { class: "anatomy" },
       el("div", { class: "box" }, el("span", { class: "tag" }, el("b", {}, "the layer"), ` holds one weight of ${s.weight_shape.slice(0, 2).join("×")}×${s.axes === 1 ? s.kernel[1] : s.kernel.join("×")}: ${k} filter${k === 1 ? "" : "s"}, ${s.parameters} parameters${s.bias ? " with the bias" : ""}`), el("div", { class: "flow" }, filters), k > most ? `… and ${k - most} more filters` : null),
