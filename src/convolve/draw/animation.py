@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convolve.draw import animation_pictures
-from convolve.draw.animation_data import scene_data
+from convolve.draw.animation_data import TINTS, scene_data
 from convolve.draw.page import data_uri, plain, png, render
 
 if TYPE_CHECKING:
     from convolve.jobs.animate import Animation
-
-TINTS = {"R": (1.0, 0.12, 0.12), "G": (0.12, 1.0, 0.2), "B": (0.2, 0.35, 1.0), "grey": (1.0, 1.0, 1.0)}
 
 
 def page(shown: Animation) -> str:
@@ -29,6 +27,7 @@ def page_data(shown: Animation) -> dict[str, Any]:
         "operator": shown.operator,
         "scenes": [scene_data(scene) for scene in shown.scenes],
         "channel_names": list(given.names),
+        "tints": {name: TINTS[name] for name in given.names},
         "picture": None,
         "credit": given.credit,
     }
@@ -49,14 +48,20 @@ def render_as(shown: Animation, kind: str, step: int | None) -> bytes:
     """The content of a file of `kind`: html, svg, png or gif; still pictures show `step` (from 1), or the last."""
     if kind == "html":
         return page(shown).encode()
-    return animation_pictures.render_as(
-        [plain(scene_data(scene)) for scene in shown.scenes], shown.title, shown.theme, kind, step
-    )
+    return animation_pictures.render_as(_scenes(shown), shown.title, shown.theme, kind, step)
 
 
 def left_out_of_gif(shown: Animation) -> int:
     """How many of its steps a GIF would not show; the page shows all."""
-    return animation_pictures.left_out([plain(scene_data(scene)) for scene in shown.scenes])
+    return animation_pictures.left_out(_scenes(shown))
+
+
+def _scenes(shown: Animation) -> list[dict[str, Any]]:
+    """The scenes as plain lists; what reads a photo knows the names of its channels."""
+    scenes: list[dict[str, Any]] = [plain(scene_data(scene)) for scene in shown.scenes]
+    for scene in scenes:
+        scene["stages"][0]["names"] = list(shown.given.names)
+    return scenes
 
 
 def frame_for_notebook(html: str) -> str:

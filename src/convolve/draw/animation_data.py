@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from convolve.explain.animation import Scene
     from convolve.explain.stages import Stage
 
+# How a photo's channels are tinted: parts of red, green and blue per level, light enough to see and to read on.
+TINTS = {"R": (1.0, 0.12, 0.12), "G": (0.12, 1.0, 0.2), "B": (0.2, 0.35, 1.0), "grey": (1.0, 1.0, 1.0)}
+
 
 def scene_data(scene: Scene) -> dict[str, Any]:
     """One scene with its stages."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from convolve.draw.animation_data import TINTS
 from convolve.draw.palette import mix, palette
 from convolve.draw.shapes import Box, Picture, Words, paint, svg
 
@@ -36,12 +37,12 @@ def left_out(scenes: Sequence[dict[str, Any]]) -> int:
     """How many steps, over all filters, a GIF of these scenes does not show."""
     stages = [stage for scene in scenes for stage in scene["stages"]]
     every: int = sum(len(stage["reads"]) * stage["output_size"][0] for stage in stages)
-    return every - min(MOST_FRAMES, sum(len(stage["reads"]) * _filters(stage) for stage in stages))
+    return every - min(MOST_FRAMES, sum(len(stage["reads"]) * _filters(stage, len(scenes)) for stage in stages))
 
 
-def _filters(stage: dict[str, Any]) -> int:
+def _filters(stage: dict[str, Any], scenes: int) -> int:
     filters: int = stage["output_size"][0]
-    return filters if len(stage["reads"]) * filters <= ALL_FILTERS else 1
+    return filters if scenes == 1 and len(stage["reads"]) * filters <= ALL_FILTERS else 1
 
 
 def _gif(scenes: Sequence[dict[str, Any]], title: str, theme: str) -> bytes:
@@ -72,7 +73,7 @@ def _frames(
     """Every picture, and whether it is the last of its filter."""
     for number, stage in enumerate(scene["stages"]):
         steps, heading = len(stage["reads"]), _heading(title, scenes, scene, number)
-        for chosen in range(_filters(stage)):
+        for chosen in range(_filters(stage, len(scenes))):
             for step in range(steps):
                 yield frame(stage, heading, theme, chosen, step), step == steps - 1
 
@@ -93,13 +94,13 @@ def frame(stage: dict[str, Any], heading: str, theme: str, chosen: int, step: in
     left = stage["input_size"] if transposed else stage["frame_size"]
     right = stage["frame_size"] if transposed else stage["output_size"]
     r, s = stage["kernel"] if stage["weight"] is not None else (0, 0)
-    across = left[2] + s + right[2]
-    cell = max(14, min(44, (WIDEST - 160) // across))
-    gap, top, side = 34, 74, 24
-    block = max(left[1], r) * cell + 34
-    tall = max(block * len(channels), right[1] * cell + 34)
-    x_kernel = side + left[2] * cell + gap
-    x_output = x_kernel + (s * cell + gap if s else 0)
+    # One line: input and kernel of each channel, plus signs between, then the output.
+    gap, top, side, number_of = 30, 74, 24, len(channels)
+    per = left[2] + s
+    cell = max(14, min(44, (WIDEST - 2 * side - gap * (2 * number_of + 1)) // (per * number_of + right[2])))
+    block = per * cell + (2 * gap if s else gap)
+    x_output = side + block * number_of
+    tall = max(left[1], r, right[1]) * cell + 34
     width = int(max(x_output + right[2] * cell + side, 520))
     text, result = _sum(stage, channels, chosen, step)
     most = int((width - 2 * side) / (15 * LETTER))
@@ -110,22 +111,27 @@ def frame(stage: dict[str, Any], heading: str, theme: str, chosen: int, step: in
     ]
     reads = stage["reads"][step]
     for row, channel in enumerate(channels):
-        y = top + row * block + max(0.0, (tall - block * len(channels)) / 2)
-        name = f"input {channel}" if stage["input_size"][0] > 1 else "input"
-        shapes.append(Words(side, y + 4, name, 12, colours["muted"], middle=False))
+        x, y = side + row * block, top + (tall - 34 - left[1] * cell) / 2
+        names = stage.get("names") or []
+        name = f"input {names[channel] if names else channel}" if stage["input_size"][0] > 1 else "input"
+        tint = TINTS[names[channel]] if names else None
+        shapes.append(Words(x, y + 4, name, 12, colours["muted"], middle=False))
         values = stage["input" if transposed else "frame"][channel]
-        shapes += _grid(values, left[2], side, y + 16, cell, colours, "input", None if transposed else stage["inner"])
+        inner = None if transposed else stage["inner"]
+        shapes += _grid(values, left[2], x, y + 16, cell, colours, "input", inner, tint=tint)
         weights = _weights(stage, chosen, row)
         if transposed:
-            shapes += _marks([step], left[2], side, y + 16, cell, colours["kernel"])
+            shapes += _marks([step], left[2], x, y + 16, cell, colours["kernel"])
         else:
-            shapes += _window(reads, weights, wide, side, y + 16, cell, colours)
+            shapes += _window(reads, weights, wide, x, y + 16, cell, colours)
         if weights is not None:
+            x, y = x + left[2] * cell + gap, top + (tall - 34 - r * cell) / 2
             turned = "turned " if stage["flipped"] else ""
-            lower = y + max(0.0, (left[1] - r) * cell / 2)
-            shapes.append(Words(x_kernel, lower + 4, f"{turned}kernel", 12, colours["muted"], middle=False))
-            shapes += _grid(weights, s, x_kernel, lower + 16, cell, colours, "kernel", None)
-    y = top + max(0, (tall - right[1] * cell - 34) / 2)
+            shapes.append(Words(x, y + 4, f"{turned}kernel", 12, colours["muted"], middle=False))
+            shapes += _grid(weights, s, x, y + 16, cell, colours, "kernel", None)
+            sign = "=" if row == number_of - 1 else "+"
+            shapes.append(Words(x + s * cell + gap / 2, top + 16 + (tall - 34) / 2, sign, 17, colours["muted"]))
+    y = top + (tall - 34 - right[1] * cell) / 2
     many = stage["output_size"][0] > 1
     shapes.append(Words(x_output, y + 4, f"output {chosen}" if many else "output", 12, colours["muted"], middle=False))
     if transposed:
@@ -210,6 +216,7 @@ def _grid(
     tone: str,
     inner: Any,
     scale: Any = None,
+    tint: tuple[float, float, float] | None = None,
 ) -> Iterator[Box | Words]:
     listed = _listed(values)
     finite = [
@@ -223,10 +230,14 @@ def _grid(
         outer = inner is not None and not (inner[0][0] <= row < inner[0][1] and inner[1][0] <= col < inner[1][1])
         share = 0.0 if value is None or abs(value) == float("inf") else 0.42 * abs(value) / top
         fill = colours["raised"] if outer else mix(colours[tone], colours["surface"], share)
+        ink = colours["muted"] if outer else colours["ink"]
+        if tint is not None and not outer:
+            red, green, blue = (round(part * min(max(value, 0.0), 255.0)) for part in tint)
+            fill = f"#{red:02x}{green:02x}{blue:02x}"
+            ink = "#000000" if 0.3 * red + 0.59 * green + 0.11 * blue > 120 else "#ffffff"  # ITU-R 601-2 luma
         left, upper = x + col * cell, y + row * cell
         yield Box(left, upper, cell, cell, fill, colours["line"], 1, outer)
         if size >= 5:
-            ink = colours["muted"] if outer else colours["ink"]
             yield Words(left + cell / 2, upper + cell / 2, texts[at], round(size, 2), ink)
 
 
@@ -240,15 +251,15 @@ def _window(
         for at, weight in zip(listed, weights, strict=True):
             row, col = divmod(at, cols)
             text = "×" + number(weight)
-            place = x + (col + 1) * cell - 3 - len(text) * cell * 0.25 * LETTER / 2
+            corner = x + (col + 1) * cell - 3 - len(text) * cell * 0.25 * LETTER / 2
             yield Words(
-                round(place, 2), y + (row + 0.84) * cell, text, round(cell * 0.25, 2), colours["kernel"], bold=True
+                round(corner, 2), y + (row + 0.84) * cell, text, round(cell * 0.25, 2), colours["kernel"], bold=True
             )
     rows, columns = [at // cols for at in listed], [at % cols for at in listed]
-    yield Box(
-        x + min(columns) * cell, y + min(rows) * cell, (max(columns) - min(columns) + 1) * cell,
-        (max(rows) - min(rows) + 1) * cell, None, colours["kernel"], 3,
-    )  # fmt: skip
+    place = (x + min(columns) * cell, y + min(rows) * cell)
+    size = ((max(columns) - min(columns) + 1) * cell, (max(rows) - min(rows) + 1) * cell)
+    yield Box(*place, *size, None, colours["surface"], 6)  # a halo, for grounds of any colour
+    yield Box(*place, *size, None, colours["kernel"], 3)
 
 
 def _marks(

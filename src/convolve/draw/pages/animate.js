@@ -57,7 +57,7 @@
       if (text !== undefined && cell >= 30) parts.push(svg("text", { class: "weight", x: (x + .97) * cell - text.length * cell * .085 - 2, y: (y + .84) * cell, "font-size": cell * .26 }, text));
       return parts;
     }));
-    const outline = (box) => { if (box) marks.append(svg("rect", { class: "mark", x: box[1] * cell, y: box[0] * cell, width: (box[3] - box[1]) * cell, height: (box[2] - box[0]) * cell })); };
+    const outline = (box) => { if (box) for (const kind of ["halo", "mark"]) marks.append(svg("rect", { class: kind, x: box[1] * cell, y: box[0] * cell, width: (box[3] - box[1]) * cell, height: (box[2] - box[0]) * cell })); };
     set(values);
     if (live) {
       const find = (event) => { const at = event.target.getAttribute && event.target.getAttribute("data-at"); return at === null || at === undefined ? null : Number(at); };
@@ -68,8 +68,7 @@
     return { node, set, mark, outline, cells, rows, cols };
   };
   const figure = (caption, map, extra = "") => el("figure", { class: extra }, el("figcaption", {}, ...[caption].flat()), map.node);
-  const TINTS = { R: [1, .12, .12], G: [.12, 1, .2], B: [.2, .35, 1], grey: [1, 1, 1] };
-  const tint = (c) => state.stage === 0 && TINTS[data.channel_names[c]] || null;
+  const tint = (c) => state.stage === 0 && data.tints[data.channel_names[c]] || null;
 
   // ---- view 1: the sliding window ----
   let view = null;
@@ -159,8 +158,8 @@
         parts.push(line(name(l), " = ", ...window(0, list[0]), bias === null ? "" : ` + bias ${F(bias)}`));
         parts.push(line("= ", ...joined(s.products[f][l].map(signed)), bias === null ? "" : ` + ${signed(bias)}`, " = ", total));
       } else {
-        list.forEach((c, i) => parts.push(line(el("span", { class: "of" }, channelName(c) + "  "), ...window(i, c), " = ", el("b", {}, F(s.partial[f][i][l])))));
         parts.push(line(name(l), " = ", ...joined(list.map((c, i) => signed(s.partial[f][i][l]))), bias === null ? "" : ` + bias ${F(bias)}`, " = ", total));
+        list.forEach((c, i) => parts.push(line(el("span", { class: "of" }, channelName(c) + "  "), ...window(i, c), " = ", el("b", {}, F(s.partial[f][i][l])))));
       }
     } else if (s.kind === "max") {
       const values = s.rows[f][l];
