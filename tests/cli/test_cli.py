@@ -42,7 +42,7 @@ def test_help_is_quick() -> None:
         assert run("--help").returncode == 0
         seconds.append(time.perf_counter() - started)
     # 0.2 s is the promise on a quiet machine (benchmarks/startup.py); here the best of seven, with room for a busy one.
-    assert min(seconds) < 0.5
+    assert min(seconds) < 1.0
 
 
 def test_the_bare_command_prints_five_examples(capsys: pytest.CaptureFixture[str]) -> None:

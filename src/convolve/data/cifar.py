@@ -26,10 +26,10 @@ class Cifar10:
 
     name = "cifar10"
 
-    def __init__(self, path: Path, classes: tuple[str, ...], per_file: int = PER_FILE) -> None:
-        self.origin, self._path, self._per_file = str(path), path, per_file
+    def __init__(self, path: Path, classes: tuple[str, ...]) -> None:
+        self.origin, self._path, self._per_file = str(path), path, PER_FILE
         self.classes = classes
-        self.counts = {part: per_file * len(files) for part, files in FILES.items()}
+        self.counts = {part: PER_FILE * len(files) for part, files in FILES.items()}
         self._train: tuple[np.ndarray, np.ndarray] | None = None
 
     def survey(self, workers: int | None, progress: Progress | None) -> Survey:  # noqa: ARG002

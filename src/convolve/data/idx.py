@@ -61,7 +61,8 @@ def find(folder: Path) -> dict[str, IdxPair]:
             f"{folder} has only {', '.join(found)}",
             "add train-images and -labels",
         )
-    return {part: IdxPair(files["images"], files["labels"]) for part, files in found.items()}
+    order = [part for part in ("train", "validation", "test") if part in found]
+    return {part: IdxPair(found[part]["images"], found[part]["labels"]) for part in order}
 
 
 def read_shape(path: Path, dimensions: int) -> tuple[int, ...]:

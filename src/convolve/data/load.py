@@ -63,7 +63,8 @@ def load(
 
     survey = found.survey(workers, progress)
     size = _size(img_size(survey.size) if callable(img_size) else img_size)
-    want = Want(size or survey.size, channels or survey.channels, workers or None, progress)
+    threads = None if workers is None else max(1, workers)
+    want = Want(size or survey.size, channels or survey.channels, threads, progress)
     if "validation" in counts:
         how = "its own"
         train, validation = found.read("train", want, found.classes), found.read("validation", want, found.classes)

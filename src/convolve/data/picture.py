@@ -24,7 +24,8 @@ BILINEAR = Image.Resampling.BILINEAR
 # Only formats of pictures: never those that Pillow hands to another program (EPS) or that are documents or films.
 FORMATS = ["JPEG", "PNG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "HEIF", "PPM", "JPEG2000", "TGA", "ICO"]
 MAGIC = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n": ("PNG",)}  # spares Pillow trying every format
-GREY = {"1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+DEEP = {"F", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+GREY = DEEP | {"1", "L", "LA", "La"}
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap height and width
 
 
@@ -41,7 +42,11 @@ class Header:
 def read_header(content: bytes, name: str) -> Header:
     """The Header of a file's bytes. Raises InputError as `open_picture` does."""
     with _opened(content, name) as image:
-        orientation = image.getexif().get(ORIENTATION, 1)
+        # Pillow decodes a whole PNG to look for EXIF behind its pixels, so look for the mark of it first.
+        may_turn = (
+            image.format != "PNG" or b"eXIf" in content or b"Raw profile type" in content or b"tiff:Ori" in content
+        )
+        orientation = image.getexif().get(ORIENTATION, 1) if may_turn else 1
         h, w = (image.width, image.height) if orientation in SIDEWAYS else (image.height, image.width)
         return Header(h, w, image.mode in GREY, orientation not in (0, 1))
 
@@ -61,7 +66,8 @@ def open_picture(source: Path | bytes, size: tuple[int, int] | None = None, name
             side = max(size)  # either side may turn out to be the height, once it is upright
             image.draft(None, (side, side))
         image.load()
-        return ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+        upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+        return _eight_bits(upright) if upright.mode in DEEP else upright
 
 
 @contextmanager
@@ -78,7 +84,7 @@ def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
         raise InputError(
             "a file must be an image that Pillow can read", f"{name}: it is no image", _hint(name)
         ) from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         received = f"{name}: it claims more than {MAX_PIXELS:,} pixels (a decompression bomb)"
         raise InputError(f"an image may have up to {MAX_PIXELS:,} pixels", received, "scale it down") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
@@ -88,8 +94,11 @@ def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
 
 def to_colours(image: Image.Image, channels: int) -> Image.Image:
     """The picture in mode "L" (one channel) or "RGB" (three), whatever its mode was."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _eight_bits(image)
+    if image.mode in DEEP:
+        try:
+            image = _eight_bits(image)
+        except ValueError as error:
+            raise InputError("a picture needs finite values", str(error)) from error
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

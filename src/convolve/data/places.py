@@ -59,7 +59,7 @@ class Folder:
                     if hidden(entry.name):
                         continue
                     name = prefix + entry.name
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         self.folders.append(name)
                         self._walk(folder / entry.name, name + "/", (*above, identity))
                     else:
@@ -169,6 +169,13 @@ class Zip:
 
     def _refuse(self, path: Path, why: str) -> None:
         raise InputError("a hostile .zip file is refused", f"{path}: {why}", "pack the folder again yourself")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: reading it will say so
+        return False
 
 
 def open_place(path: Path) -> Place:

@@ -16,12 +16,12 @@ import torch
 from PIL import Image, ImageOps
 
 from convolve.data.picture import fit, open_picture, to_pixels
-from convolve.data.records import Dataset, Images
+from convolve.data.records import Dataset, Images, ResidentImages, sample
 from convolve.errors import InputError, UsageError
 
 FITS = ("stretch",)
 RESAMPLES = {"bilinear": Image.Resampling.BILINEAR}
-SAMPLE = 10_000  # pictures that mean and standard deviation are measured on, at most
+SAMPLE = 2_000  # pictures that mean and standard deviation are measured on, where each must be decoded for it
 
 Picture = str | Path | Image.Image | np.ndarray | torch.Tensor
 
@@ -97,7 +97,7 @@ def upright(picture: Picture) -> Image.Image:
 def measure(dataset: Dataset) -> Preprocessing:
     """The preprocessing of a dataset: its size and channels, and the mean and standard deviation of its training pictures.
 
-    They are exact in float64 over all pictures, or over an even sample of 10,000 where there are more.
+    They are exact (of a histogram) over all pictures in memory, or over 2,000 drawn ones where they must be decoded.
     """
     mean, std = mean_and_std(dataset.train.images)
     return Preprocessing(dataset.channels, dataset.size, mean, std, resample=dataset.resample)
@@ -106,10 +106,10 @@ def measure(dataset: Dataset) -> Preprocessing:
 def mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per channel, in units of 0..1; a constant channel has the standard deviation of one level, 1/255."""
     n = len(images)
-    sample = torch.arange(0, n, max(1, -(-n // SAMPLE)))
+    chosen = sample(n, n if isinstance(images, ResidentImages) else SAMPLE)
     c = images.shape[0]
     counts = torch.zeros(c, 256, dtype=torch.int64)
-    for indices in torch.split(sample, 512):
+    for indices in torch.split(chosen, 512):
         batch = images.batch(indices)
         for channel in range(c):
             counts[channel] += torch.bincount(batch[:, channel].flatten(), minlength=256)

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from convolve.data.records import Split
+from convolve.data.records import Split, sample
 from convolve.errors import InputError
 
-SAMPLE = 2_000  # pictures, evenly taken
+SAMPLE = 2_000  # pictures
 AGREE = 0.95  # of the pictures share a polarity
 PLAIN = 0.15  # the ground is plain when its median absolute deviation is below this, on the whole
 LIGHT_ON_DARK, DARK_ON_LIGHT, NO_POLARITY = "light on dark", "dark on light", "none"
@@ -116,18 +116,18 @@ class Statistics:
 
 
 def measure(train: Split) -> Statistics:
-    """The statistics of the training pictures: of all, or of an even sample of 2,000."""
+    """The statistics of the training pictures: of all, or of 2,000 drawn ones."""
     n = len(train.images)
     if n == 0:
         raise InputError("statistics need pictures", f"the {train.name} split has none")
-    sample = torch.arange(0, n, max(1, -(-n // SAMPLE)))
-    parts = [_of_batch(train.images.batch(indices)) for indices in torch.split(sample, 256)]
+    chosen = sample(n, SAMPLE)
+    parts = [_of_batch(train.images.batch(indices)) for indices in torch.split(chosen, 256)]
     means, contrasts, lighter, plain = (torch.cat(column) for column in zip(*parts, strict=True))
 
     share = lighter.double().mean().item()
     agreed = LIGHT_ON_DARK if share >= AGREE else DARK_ON_LIGHT if share <= 1 - AGREE else NO_POLARITY
     polarity = NO_POLARITY if plain.median() > PLAIN else agreed
-    height, width = (Range.of(train.sizes[sample, axis]) for axis in (0, 1))
+    height, width = (Range.of(train.sizes[chosen, axis]) for axis in (0, 1))
     return Statistics(n, train.images.shape[0], height, width, Range.of(means), Range.of(contrasts), polarity)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +11,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#6b7280"  # Okabe and Ito 2008, and a grey
+
+
+# Fonts with letters that matplotlib's own lacks; class names come in every alphabet. Those that are installed are used.
+_MORE_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "WenQuanYi Zen Hei",
+    "Arial Unicode MS",
+    "Noto Emoji",
+)
+
+
+def fonts() -> list[str]:
+    """The font families for text from the user's data, in the order in which a letter is looked for."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in _MORE_FONTS if name in installed)]
 
 
 def figure(width: float, height: float) -> Figure:
@@ -33,5 +54,6 @@ def write(drawing: Figure, path: str | os.PathLike[str]) -> None:
     from convolve.files import atomic_write
 
     kind = Path(path).suffix.removeprefix(".")
-    with atomic_write(path, "wb") as file:
+    with atomic_write(path, "wb") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that no installed font has is drawn as a box
         drawing.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convolve.draw.style import BLUE, GREY, ORANGE, figure, tidy
+from convolve.draw.style import BLUE, GREY, ORANGE, figure, fonts, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,8 +55,8 @@ def confusion(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:
         names = [name if len(name) <= 18 else name[:17] + "…" for name in classes]
         places = np.arange(len(classes))
         turn, side_of = (0, "center") if max(map(len, names)) <= 3 else (60, "right")
-        axes.set_xticks(places, names, rotation=turn, ha=side_of, fontsize=8, parse_math=False)
-        axes.set_yticks(places, names, fontsize=8, parse_math=False)
+        axes.set_xticks(places, names, rotation=turn, ha=side_of, fontsize=8, fontfamily=fonts(), parse_math=False)
+        axes.set_yticks(places, names, fontsize=8, fontfamily=fonts(), parse_math=False)
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=7, color=colour)

@@ -1,6 +1,7 @@
 """The networks: MODELS is the table, `create` builds one by name, `list` names them."""
 
-from convolve.models.table import MODELS, Model, Recipe, Variant, available, create, find
+from convolve.models.create import available, create, find
+from convolve.models.table import MODELS, Model, Recipe, Variant
 
 list = available  # noqa: A001  (convolve.models.list() is what a user tries first; nothing below needs the builtin)
 

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import convolve.nn as layers
 from convolve.errors import ConvolveError, ShapeError, UnknownNameError, UsageError
 
 Shape = tuple[int, ...]
@@ -54,7 +55,7 @@ class Step:
 
 
 def _convolution(shape: Shape, v: Values) -> nn.Module:
-    return nn.Conv2d(
+    return layers.Conv2d(
         shape[0],
         v["out"],
         v["kernel"],
@@ -71,15 +72,15 @@ def _depthwise(shape: Shape, v: Values) -> nn.Module:
 
 
 def _max_pooling(_: Shape, v: Values) -> nn.Module:
-    return nn.MaxPool2d(v["kernel"], v.get("s"), v.get("p", 0), v.get("d", 1), ceil_mode="ceil" in v)
+    return layers.MaxPool2d(v["kernel"], v.get("s"), v.get("p", 0), v.get("d", 1), ceil_mode="ceil" in v)
 
 
 def _average_pooling(_: Shape, v: Values) -> nn.Module:
-    return nn.AvgPool2d(v["kernel"], v.get("s"), v.get("p", 0), ceil_mode="ceil" in v)
+    return layers.AvgPool2d(v["kernel"], v.get("s"), v.get("p", 0), ceil_mode="ceil" in v)
 
 
 def _global_average(_: Shape, __: Values) -> nn.Module:
-    return nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))
+    return nn.Sequential(OrderedDict(pool=layers.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))
 
 
 LAYERS: Mapping[str, Layer] = MappingProxyType(
@@ -89,17 +90,18 @@ LAYERS: Mapping[str, Layer] = MappingProxyType(
         "max": Layer(_max_pooling, ("kernel",), "spd", ("ceil",)),
         "avg": Layer(_average_pooling, ("kernel",), "sp", ("ceil",)),
         "gap": Layer(_global_average),
-        "adaptive": Layer(lambda _, v: nn.AdaptiveAvgPool2d(v["size"]), ("size",)),
+        "adaptive": Layer(lambda _, v: layers.AdaptiveAvgPool2d(v["size"]), ("size",)),
         "flatten": Layer(lambda *_: nn.Flatten()),
         "fc": Layer(lambda shape, v: nn.Linear(shape[0], v["out"], bias="nobias" not in v), ("out",), "", ("nobias",)),
         "bn": Layer(lambda shape, _: nn.BatchNorm2d(shape[0]) if len(shape) == 3 else nn.BatchNorm1d(shape[0])),
-        "lrn": Layer(lambda *_: nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0)),
+        "lrn": Layer(lambda *_: layers.LocalResponseNorm()),
         "dropout": Layer(lambda _, v: nn.Dropout(v["probability"]), ("probability",)),
-        "shuffle": Layer(lambda _, v: nn.ChannelShuffle(v["groups"]), ("groups",)),
+        "shuffle": Layer(lambda _, v: layers.ChannelShuffle(v["groups"]), ("groups",)),
         "relu": Layer(lambda *_: nn.ReLU()),
         "relu6": Layer(lambda *_: nn.ReLU6()),
         "sigmoid": Layer(lambda *_: nn.Sigmoid()),
         "tanh": Layer(lambda *_: nn.Tanh()),
+        "scaled_tanh": Layer(lambda *_: layers.ScaledTanh()),
         "gelu": Layer(lambda *_: nn.GELU()),
         "silu": Layer(lambda *_: nn.SiLU()),
     }
@@ -116,17 +118,21 @@ def build(
 
     >>> net = build("conv 6 5 p2, sigmoid, avg 2, fc classes", in_channels=3, img_size=(8, 8))
     >>> list(dict(net.named_children())), net.fc1.in_features
-    (['conv1', 'sigmoid1', 'avg1', 'flatten1', 'fc1'], 96)
+    (['conv1', 'sigmoid1', 'avg1', 'flattened1', 'fc1'], 96)
+    """
+    image = (in_channels, *img_size)
+    return nn.Sequential(OrderedDict(_layers(parse(spec, num_classes), image)))
+
+
+def part(spec: str, shape: Shape, num_classes: int = 10) -> tuple[nn.Sequential, Shape]:
+    """A piece of a larger network, for inputs of `shape` without n: its layers under the names 0, 1, 2, …; and its output's shape.
+
+    >>> features, shape = part("conv 6 5, relu, max 2", (3, 10, 12))
+    >>> list(features.state_dict()), shape
+    (['0.weight', '0.bias'], (6, 3, 4))
     """
     steps = parse(spec, num_classes)
-    shapes = _shapes(steps, (in_channels, *img_size))
-    layers: list[tuple[str, nn.Module]] = []
-    for step, shape in zip(steps, shapes, strict=True):
-        if step.word == "fc" and len(shape) > 1:
-            layers.append((f"flatten{sum(name.startswith('flatten') for name, _ in layers) + 1}", nn.Flatten()))
-            shape = (torch.Size(shape).numel(),)
-        layers.append((step.name, LAYERS[step.word].build(shape, step.values)))
-    return nn.Sequential(OrderedDict(layers))
+    return nn.Sequential(*(layer for _, layer in _layers(steps, shape))), _output(steps[-1], _shapes(steps, shape)[-1])
 
 
 def parse(spec: str, num_classes: int = 10) -> list[Step]:
@@ -221,6 +227,17 @@ def _number(token: str, num_classes: int) -> int | float | tuple[int, int] | Non
     return None
 
 
+def _layers(steps: list[Step], image: Shape) -> Iterator[tuple[str, nn.Module]]:
+    """The layers by name; a flatten is put in front of a fully connected layer that receives maps."""
+    flattened = 0
+    for step, shape in zip(steps, _shapes(steps, image), strict=True):
+        if step.word == "fc" and len(shape) > 1:
+            flattened += 1
+            yield f"flattened{flattened}", nn.Flatten()
+            shape = (torch.Size(shape).numel(),)
+        yield step.name, LAYERS[step.word].build(shape, step.values)
+
+
 def _shapes(steps: list[Step], image: Shape) -> list[Shape]:
     """The shape (without n) that arrives at each step."""
     arriving: list[Shape] = []
@@ -249,10 +266,9 @@ def _misfit(steps: list[Step], arriving: list[Shape], error: Exception) -> Convo
         for name, shape in zip(["image", *(step.name for step in steps)], arriving, strict=False)
     )
     enough = _smallest(steps, image)
+    reason = f"{error.rule}, {error.received}" if isinstance(error, ConvolveError) else str(error).splitlines()[0]
     remedy = f"use images of at least {enough} x {enough}, or more padding" if enough else "change this layer"
-    return ShapeError(
-        f"layer {step.name} ({step.text!r}) does not fit its input", f"{way}: {str(error).splitlines()[0]}", remedy
-    )
+    return ShapeError(f"layer {step.name} ({step.text!r}) does not fit its input", f"{way}: {reason}", remedy)
 
 
 def _smallest(steps: list[Step], image: Shape, largest: int = 512) -> int | None:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from convolve.data.image_folder import prefetched
 from convolve.data.records import Split
 from convolve.errors import ConvolveError, InterruptedRunError
 from convolve.training.measure import Normalise, measure
@@ -81,12 +82,14 @@ def fit(
         while progress.epoch < options.epochs:
             order = epoch_order(options.seed, progress.epoch, len(train.labels))
             net.train()
+            parts = [order[first:last] for first, last in batches]
+            pictures = prefetched(train.images, parts[progress.step :])
             for step in range(progress.step, len(batches)):
                 started = time.perf_counter()
                 _seed_random_layers(device, _seed(options.seed, progress.epoch, step))
-                indices = order[batches[step][0] : batches[step][1]]
+                indices = parts[step]
                 labels = train.labels[indices].to(device)
-                images = normalise(train.images.batch(indices).to(device))
+                images = normalise(next(pictures).to(device))
                 logits = net(options.movement.apply(images, options.seed, progress.epoch, indices))
                 loss = F.cross_entropy(logits, labels, label_smoothing=options.label_smoothing)
                 value = loss.item()

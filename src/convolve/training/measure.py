@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from convolve.data.image_folder import prefetched
 from convolve.data.records import Split
 
 BATCH = 512
@@ -40,9 +41,8 @@ def measure(net: torch.nn.Module, split: Split, normalise: Normalise, device: to
     net.eval()
     try:
         with torch.inference_mode():
-            pieces = [
-                net(normalise(split.images.batch(part).to(device))).float().cpu() for part in _parts(len(split.labels))
-            ]
+            pictures = prefetched(split.images, _parts(len(split.labels)))
+            pieces = [net(normalise(batch.to(device))).float().cpu() for batch in pictures]
     finally:
         net.train(was_training)
     if not pieces:

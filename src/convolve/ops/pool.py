@@ -1,0 +1,244 @@
+# ruff: noqa: A002 - torch names its argument `input`
+"""Pooling under the names and arguments of torch.nn.functional, with more freedom in the window.
+
+Beyond torch: padding per side as (before, after) per axis, "same", "same_lower" and "valid"; padding of more than half a window;
+negative padding, which crops; dilation in the averages too; every integer dtype in the maxima; a divisor in one dimension. What a
+window computes, and the rules for NaN, ties and empty windows: pooling.py.
+
+Inputs are (n, c, *size) or (c, *size); so are the results. `stride` is the kernel's size unless given. An int serves all axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, overload
+
+from torch import Tensor
+
+from convolve.errors import UsageError
+from convolve.geometry import Window, checked
+from convolve.ops.arguments import Padding, Size, check_rank, window_for
+from convolve.ops.pooling import Pooling, pool, pool_with_indices
+
+
+@overload
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+
+
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest of each window of a sequence; with `return_indices` also where in the sequence it lies.
+
+    >>> import torch, convolve
+    >>> convolve.max_pool1d(torch.tensor([[1.0, 3.0, 2.0, 5.0, 4.0]]), 2, stride=2, padding="same")
+    tensor([[3., 5., 4.]])
+    """
+    problem = Pooling("max", pooling_window(input, 1, kernel_size, stride, padding, dilation), ceil_mode)
+    return pool_with_indices(input, problem) if return_indices else pool(input, problem)
+
+
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest of each window of a map; with `return_indices` also where in the flattened map (row-major) it lies.
+
+    Raises ShapeError where the window does not fit in the padded input, or reaches across 2^31 positions.
+
+    >>> import torch, convolve
+    >>> x = torch.arange(9.0).reshape(1, 3, 3)
+    >>> convolve.max_pool2d(x, 2, stride=1)
+    tensor([[[4., 5.],
+             [7., 8.]]])
+    >>> convolve.max_pool2d(x, 3, padding=((2, 0), (2, 0)), return_indices=True)[1]
+    tensor([[[0]]])
+    """
+    problem = Pooling("max", pooling_window(input, 2, kernel_size, stride, padding, dilation), ceil_mode)
+    return pool_with_indices(input, problem) if return_indices else pool(input, problem)
+
+
+@overload
+def max_pool3d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> Tensor: ...
+
+
+@overload
+def max_pool3d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    *,
+    return_indices: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+
+
+def max_pool3d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The largest of each window of a volume; with `return_indices` also where in the flattened volume it lies.
+
+    >>> import torch, convolve
+    >>> convolve.max_pool3d(torch.arange(8.0).reshape(1, 2, 2, 2), 2).item()
+    7.0
+    """
+    problem = Pooling("max", pooling_window(input, 3, kernel_size, stride, padding, dilation), ceil_mode)
+    return pool_with_indices(input, problem) if return_indices else pool(input, problem)
+
+
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    dilation: Size = 1,
+) -> Tensor:
+    """The mean of each window of a sequence.
+
+    >>> import torch, convolve
+    >>> convolve.avg_pool1d(torch.tensor([[1.0, 3.0, 2.0, 5.0, 4.0]]), 2, stride=1, dilation=2)
+    tensor([[1.5000, 4.0000, 3.0000]])
+    """
+    window = pooling_window(input, 1, kernel_size, stride, padding, dilation)
+    return pool(input, Pooling("average", window, ceil_mode, count_include_pad, _divisor(divisor_override)))
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    dilation: Size = 1,
+) -> Tensor:
+    """The mean of each window of a map: its sum over the window's size, or over `divisor_override`.
+
+    Padding counts in that size, or with `count_include_pad=False` does not; what ceil_mode reads beyond it never counts.
+    Integers (int64 only) are rounded toward zero, as in torch.
+
+    >>> import torch, convolve
+    >>> convolve.avg_pool2d(torch.arange(9.0).reshape(1, 3, 3), 2, stride=1)
+    tensor([[[2., 3.],
+             [5., 6.]]])
+    """
+    window = pooling_window(input, 2, kernel_size, stride, padding, dilation)
+    return pool(input, Pooling("average", window, ceil_mode, count_include_pad, _divisor(divisor_override)))
+
+
+def avg_pool3d(
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    dilation: Size = 1,
+) -> Tensor:
+    """The mean of each window of a volume.
+
+    >>> import torch, convolve
+    >>> convolve.avg_pool3d(torch.arange(8.0).reshape(1, 2, 2, 2), 2, padding="same_lower", stride=2).item()
+    3.5
+    """
+    window = pooling_window(input, 3, kernel_size, stride, padding, dilation)
+    return pool(input, Pooling("average", window, ceil_mode, count_include_pad, _divisor(divisor_override)))
+
+
+def pooling_window(
+    x: Tensor, axes: int, kernel_size: Size, stride: Size | None, padding: Padding, dilation: Size
+) -> Window:
+    """The checked window of one pooling call; no stride, or an empty one as torch's scripts pass it, means the kernel's size."""
+    check_rank("pooling", x.shape, axes)
+    if stride is None or (isinstance(stride, Sequence) and len(stride) == 0):
+        stride = kernel_size
+    return window_for(x.shape[-axes:], kernel_size, stride, padding, dilation)
+
+
+def _divisor(divisor: int | None) -> int | None:
+    if divisor is None:
+        return None
+    if checked(divisor, "divisor_override") == 0:
+        raise UsageError("divisor_override must not be zero", "got 0", "use the number that each sum is divided by")
+    return divisor

@@ -1,0 +1,307 @@
+"""Pooling as one rule: reduce each window of each channel to its largest value or its sum, then divide.
+
+Torch's own kernel serves wherever it can express the problem. Elsewhere the padding is written out once and
+* a sum or a maximum is taken axis by axis, over strided slices: k + k operations for a k x k window, not k·k, any dilation;
+* a maximum that must know where it came from is torch's kernel again, its indices mapped back to the unpadded input, and the
+  values gathered from there, so that every derivative of every order is torch's own.
+
+Rules, all torch's (tests/ops/test_pool.py): the first of equal maxima counts, the last NaN beats everything, a window of nothing
+but -inf has the index of its first real element. New here: of a window wholly in padding the maximum is -inf (or the smallest
+integer) with index -1, and the average is 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convolve.errors import ShapeError, UsageError
+from convolve.geometry import Window
+
+_INT32 = 2**31 - 1  # the largest window argument that torch's pooling kernels take
+_HALF = (torch.float16, torch.bfloat16)
+_AXES = ("depth", "height", "width")
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """What pooling is told besides its input; the last three are torch's ceil_mode, count_include_pad, divisor_override."""
+
+    kind: Literal["max", "average"]
+    window: Window
+    ceil: bool = False
+    include_pad: bool = True
+    divisor: int | None = None
+
+    def lifted(self) -> Pooling:
+        """The same pooling with a leading axis of one: torch's two-dimensional kernels serve sequences too."""
+        window = self.window
+        flat = Window(
+            (1, *window.kernel), (1, *window.stride), ((0, 0), *window.padding), (1, *window.dilation), (1, 1)
+        )
+        return replace(self, window=flat)
+
+
+def pool(x: Tensor, problem: Pooling) -> Tensor:
+    """The pooled values of x (…, spatial axes)."""
+    if problem.window.axes == 1:
+        return pool(x.unsqueeze(-2), problem.lifted()).squeeze(-2)
+    size = _check(x, problem)
+    if _torch_can(x, problem, size) and not _axis_by_axis(x, problem):
+        return _torch_maximum(x, problem) if problem.kind == "max" else _torch_average(x, problem)
+    outputs = problem.window.output_size(size, problem.ceil)
+    narrow = _with_32_bits(problem, outputs)
+    return (_maximum if problem.kind == "max" else _average)(x, narrow, size, outputs)
+
+
+def pool_with_indices(x: Tensor, problem: Pooling) -> tuple[Tensor, Tensor]:
+    """The maxima and where they lie: int64 indices into the flattened spatial axes; -1 for a window of nothing but padding."""
+    if problem.window.axes == 1:
+        values, indices = pool_with_indices(x.unsqueeze(-2), problem.lifted())
+        return values.squeeze(-2), indices.squeeze(-2)
+    size = _check(x, problem)
+    if _torch_can(x, problem, size):
+        return _torch_maximum_with_indices(x, problem)
+    outputs = problem.window.output_size(size, problem.ceil)
+    narrow = _with_32_bits(problem, outputs)
+    indices = _indices(x.detach(), narrow, size, outputs)
+    return _gather(x, indices, len(size)), indices
+
+
+def lowest(dtype: torch.dtype) -> float | int:
+    """What padding holds for a maximum: -inf, or the smallest integer."""
+    return -math.inf if dtype.is_floating_point else torch.iinfo(dtype).min
+
+
+# -- maximum
+
+
+def _maximum(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
+    if _axis_by_axis(x, problem) or x.shape[-len(size) - 1] == 0:
+        padded = _padded(x, problem.window, size, outputs, lowest(x.dtype))
+        return _reduce(padded, problem.window, outputs, torch.maximum)
+    return _gather(x, _indices(x.detach(), problem, size, outputs), len(size))
+
+
+def _torch_maximum(x: Tensor, problem: Pooling) -> Tensor:
+    window = problem.window
+    function = F.max_pool2d if window.axes == 2 else F.max_pool3d
+    before = tuple(pair[0] for pair in window.padding)
+    return function(x, window.kernel, window.stride, before, window.dilation, problem.ceil)
+
+
+def _torch_maximum_with_indices(x: Tensor, problem: Pooling) -> tuple[Tensor, Tensor]:
+    window = problem.window
+    function = F.max_pool2d if window.axes == 2 else F.max_pool3d
+    before = tuple(pair[0] for pair in window.padding)
+    return function(x, window.kernel, window.stride, before, window.dilation, problem.ceil, return_indices=True)
+
+
+def _indices(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
+    """Where each maximum lies, for any padding: found in the padded input, then mapped back axis by axis."""
+    window = problem.window
+    if x.shape[-len(size) - 1] == 0:
+        return x.new_zeros((*x.shape[: -len(size)], *outputs), dtype=torch.int64)
+    padded = _padded(x, window, size, outputs, lowest(x.dtype))
+    bare = replace(problem, window=replace(window, padding=((0, 0),) * window.axes), ceil=False)
+    _, rest = _torch_maximum_with_indices(padded, bare)
+    places = []
+    for axis in reversed(range(window.axes)):
+        places.append(rest % padded.shape[axis - window.axes] - window.padding[axis][0])
+        rest = rest // padded.shape[axis - window.axes]
+    places.reverse()
+    # A place in the padding won only because the window holds nothing above the padding's value: its first real element is meant.
+    astray = torch.zeros_like(rest, dtype=torch.bool)
+    for place, n in zip(places, size, strict=True):
+        astray = astray | (place < 0) | (place >= n)
+    flat, empty = torch.zeros_like(rest), torch.zeros_like(astray)
+    for axis, (place, n) in enumerate(zip(places, size, strict=True)):
+        first, count = _first_and_count(window, axis, n, outputs[axis], x.device)
+        first, count = (_along(vector, axis, window.axes) for vector in (first, count))
+        flat = flat * n + torch.where(astray, first, place)
+        empty = empty | (count == 0)
+    return torch.where(empty, -1, flat)
+
+
+def _gather(x: Tensor, indices: Tensor, axes: int) -> Tensor:
+    """x at flat indices of its last `axes` axes; the lowest value at index -1. Channels stay innermost if they are."""
+    channel = -axes - 1
+    innermost = x.stride(channel) == 1 and x.stride(-1) != 1
+    if innermost:
+        x, indices = x.movedim(channel, -1), indices.movedim(channel, -1)
+    last = -2 if innermost else -1
+    flat = x.flatten(last - axes + 1, last)
+    if flat.shape[last] == 0:
+        flat = F.pad(flat, (0, 0, 0, 1) if innermost else (0, 1))
+    values = flat.gather(last, indices.flatten(last - axes + 1, last).clamp(min=0)).reshape(indices.shape)
+    values = values.masked_fill(indices < 0, lowest(x.dtype))
+    return values.movedim(-1, channel) if innermost else values
+
+
+# -- average
+
+
+def _average(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
+    window = problem.window
+    padded = _padded(x.float() if x.dtype in _HALF else x, window, size, outputs, 0)
+    dilated = any(d != 1 for d in window.dilation)
+    if dilated or x.shape[-window.axes - 1] == 0 or _axis_by_axis(x, problem):
+        total = _reduce(padded, window, outputs, torch.add)
+    else:
+        bare = replace(window, padding=((0, 0),) * window.axes)
+        total = _torch_average(padded, Pooling("average", bare, divisor=1))
+    return _divided(total, problem, size, outputs).to(x.dtype)
+
+
+def _torch_average(x: Tensor, problem: Pooling) -> Tensor:
+    window = problem.window
+    function = F.avg_pool2d if window.axes == 2 else F.avg_pool3d
+    before = tuple(pair[0] for pair in window.padding)
+    return function(x, window.kernel, window.stride, before, problem.ceil, problem.include_pad, problem.divisor)
+
+
+def _divided(total: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
+    """The sums over their number of elements, which varies at the border: a product of one vector per axis."""
+    if problem.divisor is not None:
+        return _quotient(total, problem.divisor)
+    window = problem.window
+    if problem.include_pad and not problem.ceil:
+        return _quotient(total, math.prod(window.kernel))
+    counts = total.new_ones((), dtype=torch.int64)
+    for axis, (n, m) in enumerate(zip(size, outputs, strict=True)):
+        if problem.include_pad:
+            _, count = _first_and_count(window, axis, n, m, total.device, padded=True)
+        else:
+            _, count = _first_and_count(window, axis, n, m, total.device)
+        counts = counts * _along(count, axis, window.axes)
+    return _quotient(total, counts.clamp(min=1))  # the mean of nothing is 0, as in torch's kernels
+
+
+def _quotient(total: Tensor, divisor: Tensor | int) -> Tensor:
+    if total.dtype.is_floating_point:
+        return total / divisor
+    return torch.div(total, divisor, rounding_mode="trunc")  # torch's rule for integers
+
+
+# -- what both share
+
+
+def _check(x: Tensor, problem: Pooling) -> Sequence[int]:
+    """The spatial size of x, after the checks."""
+    window = problem.window
+    size = x.shape[-window.axes :]
+    if x.dtype.is_complex or x.dtype == torch.bool:
+        raise UsageError("pooling needs real numbers", f"got {x.dtype}", "convert the input, for example with .float()")
+    if problem.kind == "average" and not x.dtype.is_floating_point and x.dtype != torch.int64:
+        raise UsageError(
+            "the average of integers is defined for int64 (rounded toward zero, as torch does)",
+            f"got {x.dtype}",
+            "convert with .to(torch.int64), or with .float() for the exact mean",
+        )
+    names = _AXES[-window.axes :]
+    for axis, (name, n, (p, q), extent) in enumerate(zip(names, size, window.padding, window.extent, strict=True)):
+        if n + p + q < extent and window.output_size(size, problem.ceil)[axis] < 1:
+            raise ShapeError(
+                "the pooling window must fit in the padded input",
+                f"along the {name} the window covers {extent} but the input has {n} + {p} + {q}",
+                "use a smaller kernel_size or dilation, or more padding",
+            )
+    return size
+
+
+def _with_32_bits(problem: Pooling, outputs: Sequence[int]) -> Pooling:
+    """The same problem without numbers that do not matter: the stride of a single output, the dilation of a single tap."""
+    window = problem.window
+    if max(itertools.chain(window.stride, window.dilation)) > _INT32:
+        stride = tuple(min(s, _INT32) if m == 1 else s for s, m in zip(window.stride, outputs, strict=True))
+        dilation = tuple(1 if k == 1 else d for k, d in zip(window.kernel, window.dilation, strict=True))
+        window = replace(window, stride=stride, dilation=dilation)
+    pads = [abs(side) for pair in window.padding for side in pair]
+    largest = max(*window.kernel, *window.stride, *window.dilation, *pads)
+    if largest > _INT32:
+        raise ShapeError(
+            "a window that reaches across 2^31 or more padded positions is not supported",
+            f"got {largest}",
+            "a smaller window gives the same result: most of this one is padding",
+        )
+    return replace(problem, window=window)
+
+
+def _torch_can(x: Tensor, problem: Pooling, size: Sequence[int]) -> bool:
+    """Whether torch's kernel expresses the problem: equal sides, at most half a window of padding, something to read."""
+    window = problem.window
+    if problem.kind == "average" and (any(d != 1 for d in window.dilation) or (window.axes == 3 and x.dtype in _HALF)):
+        return False
+    reach = window.extent if problem.kind == "max" else window.kernel
+    sides = all(p == q and 0 <= p <= k // 2 for (p, q), k in zip(window.padding, reach, strict=True))
+    fits = max(*window.kernel, *window.stride, *window.dilation) <= _INT32
+    return sides and fits and all(n > 0 for n in size) and x.shape[-window.axes - 1] > 0
+
+
+def _axis_by_axis(x: Tensor, problem: Pooling) -> bool:
+    """Whether slices beat torch's kernel: eager inference, channels first, windows that overlap or are small (2 to 30 times)."""
+    window = problem.window
+    if (
+        torch.compiler.is_compiling()
+        or (torch.is_grad_enabled() and x.requires_grad)
+        or torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+    ):
+        return False
+    small = all(k <= 3 or k > s for k, s in zip(window.kernel, window.stride, strict=True)) and max(window.kernel) <= 16
+    return small and x.stride(-1) == 1 and (x.dtype not in _HALF or problem.kind == "max")
+
+
+def _padded(x: Tensor, window: Window, size: Sequence[int], outputs: Sequence[int], value: float) -> Tensor:
+    """x with exactly what the outputs read: padding written out as `value`, unread ends cut off."""
+    starts = [p for p, _ in window.padding]
+    reaches = [(m - 1) * s + extent for m, s, extent in zip(outputs, window.stride, window.extent, strict=True)]
+    sides = [side for n, p, reach in zip(size, starts, reaches, strict=True) for side in (reach - n - p, p)][::-1]
+    if any(side > 0 for side in sides):
+        x = F.pad(x, [max(side, 0) for side in sides], value=value)
+    for axis, (p, reach) in enumerate(zip(starts, reaches, strict=True), start=-window.axes):
+        if x.shape[axis] != reach:
+            x = x.narrow(axis, max(-p, 0), reach)
+    return x
+
+
+def _reduce(x: Tensor, window: Window, outputs: Sequence[int], combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """All taps of all windows combined, one axis after the other; rows first, they are contiguous."""
+    for axis in range(window.axes):
+        where = axis - window.axes
+        reach = (outputs[axis] - 1) * window.stride[axis] + 1
+        taps = [
+            _slice(x, where, t * window.dilation[axis], reach, window.stride[axis]) for t in range(window.kernel[axis])
+        ]
+        x = taps[0]
+        for tap in taps[1:]:
+            x = combine(x, tap)
+    return x.clone() if max(window.kernel) == 1 else x  # never a view of the input
+
+
+def _slice(x: Tensor, axis: int, start: int, length: int, step: int) -> Tensor:
+    part = x.narrow(axis, start, length)
+    return part if step == 1 else part.movedim(axis, 0)[::step].movedim(0, axis)
+
+
+def _first_and_count(
+    window: Window, axis: int, n: int, m: int, device: torch.device, padded: bool = False
+) -> tuple[Tensor, Tensor]:
+    """For each output along `axis`: its first tap on a real input, and how many there are (`padded`: of inputs and padding)."""
+    k, s, d = window.kernel[axis], window.stride[axis], window.dilation[axis]
+    low, high = (-window.padding[axis][0], n + window.padding[axis][1]) if padded else (0, n)
+    start = torch.arange(m, device=device) * s - window.padding[axis][0]
+    first = ((low - start).clamp(min=0) + (d - 1)) // d
+    last = ((high - 1 - start) // d).clamp(max=k - 1)
+    return start + first * d, (last - first + 1).clamp(min=0)
+
+
+def _along(vector: Tensor, axis: int, axes: int) -> Tensor:
+    return vector.reshape(-1, *(1,) * (axes - 1 - axis))
