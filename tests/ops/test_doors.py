@@ -6,6 +6,7 @@ Once for `auto`, which ends in torch's own kernel, and once for a row of ours be
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -203,6 +204,22 @@ def test_compile_fullgraph_with_gradients(case: Case) -> None:
     got = compiled(*leaves)
     close(got, case.torchs(*leaves))
     close(torch.autograd.grad(got.sin().sum(), leaves), torch.autograd.grad(loss(case.torchs)(*leaves), leaves))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's default compiler needs g++")
+@pytest.mark.usefixtures("dynamo")
+def test_torchs_default_compiler_gets_the_strides_it_was_promised() -> None:
+    """Inductor generates code for the strides of the fake result, and asserts them on the real one."""
+
+    def network(x: Tensor, w: Tensor) -> Tensor:
+        return convolve.conv2d(x, w, stride=2, padding="same", groups=2, algorithm="direct").relu()
+
+    x, w = randn(2, 4, 9, 8).to(memory_format=torch.channels_last).requires_grad_(), randn(6, 2, 3, 3).requires_grad_()
+    got = torch.compile(network, fullgraph=True)(x, w)
+    want = F.conv2d(F.pad(x, (0, 1, 1, 1)), w, None, 2, groups=2).relu()
+    close(got, want)
+    close(torch.autograd.grad(got.sin().sum(), (x, w)), torch.autograd.grad(want.sin().sum(), (x, w)))
 
 
 @pytest.mark.usefixtures("dynamo")

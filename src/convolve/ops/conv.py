@@ -18,22 +18,22 @@ import torch
 from torch import Tensor
 
 from convolve.errors import ShapeError, UnknownNameError, UsageError
-from convolve.geometry import Pair, Window, checked, padding_pairs, per_axis
+from convolve.geometry import Pair, Window, checked, per_axis
 from convolve.ops.algorithm import Algorithm
 from convolve.ops.algorithms import torch_row
+from convolve.ops.arguments import window_for
 from convolve.ops.call import ConvCall, remembered_call
 from convolve.ops.choose import algorithm_name, choose
 from convolve.ops.execute import AUTOCAST_DEVICES
 from convolve.ops.precision import current_precision
 from convolve.ops.rule import convolve
 from convolve.ops.windows import PADDING_MODES, PaddingMode, mode_pad, mode_pad_adjoint, with_bias
-from convolve.problem import ROLES, check_fits, check_groups, same_pairs, transposed_size
+from convolve.problem import ROLES, check_fits, check_groups, transposed_size
 
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[Pair]
 GroupOrder = Literal["contiguous", "interleaved"]
 GROUP_ORDERS = ("contiguous", "interleaved")
-NAMED_PADDINGS = ("valid", "same", "same_lower")
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -330,7 +330,7 @@ def _conv(
         )
     check_groups(x.shape[1], w.shape[0], groups)
     _check_bias(bias, w.shape[0])
-    window = _window(axes, w, x.shape[2:], stride, padding, dilation)
+    window = _window(w, x.shape[2:], stride, padding, dilation)
     check_fits(window, x.shape[2:])
     if mode != "zeros":
         x = mode_pad(x, window.padding, mode)
@@ -392,7 +392,7 @@ def _transposed(
     _check_bias(bias, w.shape[1] * groups)
     extra = per_axis(output_padding, axes, "output_padding", at_least=0)
     full = [n * s for n, s in zip(y.shape[2:], per_axis(stride, axes, "stride", at_least=1), strict=True)]
-    window = _window(axes, w, full, stride, padding, dilation)
+    window = _window(w, full, stride, padding, dilation)
     if isinstance(padding, str) and padding != "valid" and output_size is None:
         output_size = full
     if output_size is not None:
@@ -434,20 +434,11 @@ def _text(window: Window, groups: int, role: Any, output_padding: tuple[int, ...
     return str(ConvCall(window, groups, role, output_padding, str(name), current_precision()))
 
 
-def _window(axes: int, w: Tensor, size: Sequence[int], stride: Ints, padding: Padding, dilation: Ints) -> Window:
-    kernel = tuple(w.shape[2:])
-    if isinstance(padding, str):
-        if padding not in NAMED_PADDINGS:
-            raise UnknownNameError.of("padding", padding, NAMED_PADDINGS)
-        window = Window.of(kernel, stride, 0, dilation, axes=axes)
-        if padding == "valid":
-            return window
-        pairs = same_pairs(window, size, lower=padding == "same_lower")
-        return Window(window.kernel, window.stride, pairs, window.dilation, window.input_dilation)
-    pairs = padding_pairs(padding, axes)
-    if any(side < 0 for pair in pairs for side in pair):
+def _window(w: Tensor, size: Sequence[int], stride: Ints, padding: Padding, dilation: Ints) -> Window:
+    window = window_for(size, tuple(w.shape[2:]), stride, padding, dilation)
+    if any(side < 0 for pair in window.padding for side in pair):
         raise UsageError("padding must be at least 0", f"got {padding}", "crop the input instead")
-    return Window.of(kernel, stride, pairs, dilation, axes=axes)
+    return window
 
 
 def _output_padding(
