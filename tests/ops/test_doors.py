@@ -374,6 +374,24 @@ def test_the_operator_itself_differentiates_as_its_wrappers_do(case: Case) -> No
     close(torch.autograd.grad(got.sin().sum(), (x, w)), torch.autograd.grad(want.sin().sum(), (x, w)))
 
 
+def test_tools_that_watch_a_model_see_torchs_own_operator() -> None:
+    """Also where a row of ours would compute it: fake tensors hold no numbers."""
+    seen: list[object] = []
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    assert convolve.why("1x1x512x512 k1 63x63 p31").chosen != "torch"
+    with FakeTensorMode(), Watch():
+        y = convolve.conv2d(torch.empty(1, 1, 512, 512), torch.empty(1, 1, 63, 63), padding=31)
+        convolve.conv_transpose1d(torch.empty(3, 4, 5), torch.empty(4, 2, 3))
+    assert y.shape == (1, 1, 512, 512)
+    assert F.conv2d in seen
+    assert F.conv_transpose1d in seen
+
+
 def test_a_call_is_prepared_once() -> None:
     from convolve.ops import conv, execute
 
