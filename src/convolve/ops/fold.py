@@ -57,7 +57,7 @@ def unfold(
     _check_axes(axes, orientation)
     check_rank("unfold", input.shape, axes)
     size = input.shape[-axes:]
-    window = window_for(size, kernel_size, stride, padding, dilation)
+    window = window_for(axes, size, kernel_size, stride, padding, dilation)
     check_fits(window, size)
     outputs = window.output_size(size)
     _check_storable([n + p + q for n, (p, q) in zip(size, window.padding, strict=True)], "the padded input")
@@ -106,7 +106,7 @@ def fold(
             "see unfold",
         )
     size = per_axis(output_size, axes, "output_size", at_least=0)
-    window = window_for(size, kernel_size, stride, padding, dilation)
+    window = window_for(axes, size, kernel_size, stride, padding, dilation)
     check_fits(window, size)
     padded = [n + p + q for n, (p, q) in zip(size, window.padding, strict=True)]
     _check_storable(padded, "the padded result")
