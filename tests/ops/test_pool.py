@@ -425,6 +425,11 @@ def test_trainable_pooling_is_weight_times_pooled_plus_bias(axes: int, mode: str
         (lambda x: convolve.max_pool2d(x, 2.0), UsageError, "kernel_size must be an integer; got 2.0"),
         (lambda x: convolve.max_pool2d(x, (2, 2, 2)), UsageError, r"one value per axis \(2\)"),
         (lambda x: convolve.max_pool2d(x, 2, padding="smae"), UnknownNameError, "'smae'; use same"),
+        (
+            lambda x: convolve.max_pool2d(x, 2, 2, -1, ceil_mode=True),
+            UsageError,
+            "ceil_mode does not go with negative padding",
+        ),
         (lambda x: convolve.avg_pool2d(x.int(), 2), UsageError, "defined for int64"),
         (lambda x: convolve.max_pool2d(x.bool(), 2), UsageError, "real numbers; got torch.bool"),
         (lambda x: convolve.max_pool2d(x + 1j, 2), UsageError, "real numbers; got torch.complex64"),

@@ -64,7 +64,7 @@ def unfold(
     _check_storable([*window.kernel, *outputs], "the columns")
     x = zero_pad(input if input.dim() == axes + 2 else input[None], window.padding)
     for extent, stride_, d in zip(window.extent, window.stride, window.dilation, strict=True):
-        x = x.unfold(2, extent, stride_)  # takes axis 2 to the end as (outputs moved behind, window)
+        x = x.unfold(2, extent, stride_)  # the next axis is always at 2: what is done moves behind
         x = x.movedim(2, -2)[..., ::d]
     # Now (n, c, outputs of axis 1, taps of axis 1, outputs of axis 2, …).
     positions = [2 + 2 * axis for axis in range(axes)]

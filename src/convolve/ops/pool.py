@@ -268,6 +268,10 @@ def _plan(
     if divisor is not None and checked(divisor, "divisor_override") == 0:
         raise UsageError("divisor_override must not be zero", "got 0", "use the number that each sum is divided by")
     window = window_for(axes, size, kernel_size, stride, padding, dilation)
+    if ceil and any(side < 0 for pair in window.padding for side in pair):
+        raise UsageError(
+            "ceil_mode does not go with negative padding", f"got padding {window.padding}", "crop the input first"
+        )
     return Plan.of(Pooling(kind, window, ceil, include_pad, divisor))
 
 

@@ -119,7 +119,7 @@ def lowest(dtype: torch.dtype) -> float | int:
 
 def _maximum(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int], axis_by_axis: bool) -> Tensor:
     if axis_by_axis or x.shape[-len(size) - 1] == 0:
-        padded = _padded(x, problem.window, size, outputs, lowest(x.dtype))
+        padded = _padded(x, problem, size, outputs, lowest(x.dtype))
         return _reduce(padded, problem.window, outputs, _larger)
     window = problem.window
     parts = zip(size, window.padding, window.kernel, window.extent, strict=True)
@@ -168,7 +168,7 @@ def _indices(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence
     window = problem.window
     if x.shape[-len(size) - 1] == 0:
         return x.new_zeros((*x.shape[: -len(size)], *outputs), dtype=torch.int64)
-    padded = _padded(x, window, size, outputs, lowest(x.dtype))
+    padded = _padded(x, problem, size, outputs, lowest(x.dtype))
     bare = replace(problem, window=replace(window, padding=((0, 0),) * window.axes), ceil=False)
     _, rest = _torch_maximum_with_indices(padded, bare)
     places = []
@@ -209,14 +209,20 @@ def _gather(x: Tensor, indices: Tensor, axes: int) -> Tensor:
 
 def _average(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int], axis_by_axis: bool) -> Tensor:
     window = problem.window
-    padded = _padded(x.float() if x.dtype in _HALF else x, window, size, outputs, 0)
+    padded = _padded(x.float() if x.dtype in _HALF else x, problem, size, outputs, 0)
     dilated = any(d != 1 for d in window.dilation)
     if dilated or x.shape[-window.axes - 1] == 0 or axis_by_axis:
         total = _reduce(padded, window, outputs, Tensor.add_)
     else:
-        bare = replace(window, padding=((0, 0),) * window.axes)
-        total = _torch_average(padded, Pooling("average", bare, divisor=1))
+        total = _torch_sum(padded, window)
     return _divided(total, problem, size, outputs).to(x.dtype)
+
+
+def _torch_sum(padded: Tensor, window: Window) -> Tensor:
+    bare = Pooling("average", replace(window, padding=((0, 0),) * window.axes))
+    if torch.compiler.is_exporting():  # ONNX's average has no divisor, and torch's exporter drops it without a word
+        return _torch_average(padded, bare) * math.prod(window.kernel)
+    return _torch_average(padded, replace(bare, divisor=1))
 
 
 def _torch_average(x: Tensor, problem: Pooling) -> Tensor:
@@ -300,6 +306,7 @@ def _torch_can(x: Tensor, plan: Plan) -> bool:
     shape = x.shape
     return (
         plan.expressible
+        and not (plan.problem.divisor is not None and torch.compiler.is_exporting())
         and (x.dtype in _AVERAGED if plan.problem.kind == "average" else x.dtype in _NUMBERS)
         and not (axes == 3 and plan.problem.kind == "average" and x.dtype in _HALF)
         and shape[-1] >= plan.least[-1]
@@ -325,16 +332,18 @@ def _axis_by_axis(x: Tensor, plan: Plan) -> bool:
     return not torch._C._are_functorch_transforms_active() and torch.autograd.forward_ad._current_level < 0
 
 
-def _padded(x: Tensor, window: Window, size: Sequence[int], outputs: Sequence[int], value: float) -> Tensor:
-    """x with exactly what the outputs read: padding written out as `value`, unread ends cut off."""
-    starts = [p for p, _ in window.padding]
-    reaches = [(m - 1) * s + extent for m, s, extent in zip(outputs, window.stride, window.extent, strict=True)]
-    sides = [side for n, p, reach in zip(size, starts, reaches, strict=True) for side in (reach - n - p, p)][::-1]
+def _padded(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int], value: float) -> Tensor:
+    """x with its padding written out as `value`, negative padding cut off, and for ceil_mode what its last window reaches past it."""
+    window = problem.window
+    sides: list[int] = []
+    for n, m, s, extent, (p, q) in zip(size, outputs, window.stride, window.extent, window.padding, strict=True):
+        behind = (m - 1) * s + extent - n - p if problem.ceil else q
+        sides = [max(p, 0), max(behind, 0), *sides]
     if any(side > 0 for side in sides):
-        x = F.pad(x, [max(side, 0) for side in sides], value=value)
-    for axis, (p, reach) in enumerate(zip(starts, reaches, strict=True), start=-window.axes):
-        if x.shape[axis] != reach:
-            x = x.narrow(axis, max(-p, 0), reach)
+        x = F.pad(x, sides, value=value)
+    for axis, (p, q) in enumerate(window.padding, start=-window.axes):
+        if p < 0 or q < 0:
+            x = x.narrow(axis, max(-p, 0), x.shape[axis] + min(p, 0) + min(q, 0))
     return x
 
 
