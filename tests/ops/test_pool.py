@@ -78,10 +78,8 @@ def random_case(seed: int) -> tuple[int, tuple[int, ...], dict, bool]:
         }
         ceil = rng.random() < 0.4
         window = Window.of(*(arguments[name] for name in ("kernel_size", "stride", "padding", "dilation")), axes=axes)
-        if (
-            min(window.output_size(size, ceil)) >= 1
-            and min(n + p + q for n, (p, q) in zip(size, window.padding, strict=True)) > 0
-        ):
+        cropped = min(side for pair in window.padding for side in pair) < 0
+        if min(window.output_size(size, ceil)) >= 1 and not (ceil and cropped):
             return axes, size, {**arguments, "ceil_mode": ceil}, ceil
 
 
