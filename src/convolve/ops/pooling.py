@@ -317,7 +317,9 @@ def _torch_can(x: Tensor, plan: Plan) -> bool:
 
 
 def _axis_by_axis(x: Tensor, plan: Plan) -> bool:
-    """Whether slices beat torch's kernel: eager inference, channels first, enough to do (then 2 to 30 times).
+    """Whether slices beat torch's kernel: eager inference on a CPU, channels first, enough to do (then 2 to 30 times).
+
+    Where a transform, a tracer or a counter watches, it is shown the pooling that was asked for, not a dozen slices.
 
     Of averages, whose last bits depend on the way, each image decides alone, whatever its batch.
     """
@@ -329,7 +331,13 @@ def _axis_by_axis(x: Tensor, plan: Plan) -> bool:
         x.dtype in _HALF or math.prod(x.shape[-len(plan.least) - 1 :]) < _WORTHWHILE
     ):
         return False
-    return not torch._C._are_functorch_transforms_active() and torch.autograd.forward_ad._current_level < 0
+    watched = (
+        torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch._C._is_torch_function_mode_enabled()
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+    return not watched and x.device.type == "cpu" and type(x) in (Tensor, torch.nn.Parameter)
 
 
 def _padded(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int], value: float) -> Tensor:
