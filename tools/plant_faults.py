@@ -41,6 +41,7 @@ FAST = [
     "tests/ops/test_generated.py",
 ]
 DOORS = ["tests/ops/test_doors.py"]
+REWRITTEN = "ignore::pytest.PytestAssertRewriteWarning"  # hypothesis was imported before pytest could
 WANTED = 0.95
 SECONDS = 240
 
@@ -292,10 +293,10 @@ def _run(fault: Fault, copy: Path) -> None:
     path.write_text(original.replace(fault.old, fault.new, 1), encoding="utf-8")
     os.chdir(copy)
     signal.alarm(SECONDS)  # an endless loop is noticed too
-    silence = os.open(os.devnull, os.O_WRONLY)
+    silence = os.open(copy / "output", os.O_WRONLY | os.O_CREAT)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *_tests(fault)])))
+    os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", REWRITTEN, *_tests(fault)])))
 
 
 def main() -> int:
@@ -321,17 +322,21 @@ def main() -> int:
                 shutil.copytree(whole, copy)
                 child = os.fork()
                 if child == 0:
-                    _run(fault, copy)
+                    try:
+                        _run(fault, copy)
+                    finally:
+                        os._exit(70)  # never back into the parent's code, whatever happened
                 running[child] = fault, copy
             child, status = os.wait()
             fault, copy = running.pop(child)
-            shutil.rmtree(copy)
             survived = status == 0
             if fault is nothing:
                 if not survived:
+                    print((copy / "output").read_text(encoding="utf-8")[-2000:])
                     raise SystemExit("the tests fail without any fault: nothing can be learnt")
                 faults.remove(nothing)
                 continue
+            shutil.rmtree(copy)
             print(f"{fault.number:>4} {'SURVIVED' if survived else 'noticed '} {fault.file}: {fault.old!r}", flush=True)
             survivors += [fault] if survived else []
     share = 1 - len(survivors) / max(1, len(faults))
