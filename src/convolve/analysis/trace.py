@@ -277,19 +277,17 @@ class _Recorder:
     # --- steps -------------------------------------------------------------------------------------------------------
     def begin(self, op: str, arguments: dict[str, Any], overwrites: bool) -> Step:
         """The step as it is before its call: no outputs yet."""
-        described: dict[int, records.Tensor] = {}
         tensors: list[records.Tensor] = []
         stale = False
 
         def readable(value: Any) -> Any:
             nonlocal stale
             if isinstance(value, torch.Tensor):
-                if id(value) not in described:
-                    described[id(value)] = self.describe(value)
-                    tensors.append(described[id(value)])
-                    made = described[id(value)].step
-                    stale |= self.written.get(_storage(value), -1) > (-1 if made is None else made)
-                return described[id(value)]
+                tensor = self.describe(value)
+                tensors.append(tensor)
+                made = -1 if tensor.step is None else tensor.step
+                stale |= self.written.get(_storage(value), -1) > made
+                return tensor
             if isinstance(value, (list, tuple)):
                 return (
                     type(value)(readable(item) for item in value)
@@ -373,7 +371,9 @@ class _Recorder:
             self.stack.append((path, type(module).__name__, leaf or entry is not None, count))
             if entry is not None:
                 begun = self.begin(
-                    type(module).__name__, {**_whole(entry.signature, module, args), **kwargs, "module": module}, False
+                    entry.operator or type(module).__name__,
+                    {**_whole(entry.signature, module, args), **kwargs, "module": module},
+                    False,
                 )
                 self.wholes.append((len(self.stack), begun))
                 self.attempt = begun

@@ -1,7 +1,8 @@
 """Published totals of the classic networks, by source, and the comparison of a report with them.
 
-Parameters (of the network as it predicts, without heads that only training has) and MACs (biases not counted) are integers from reference tables: the papers', torchvision's documentation,
-d2l.ai's and others' definitions, recomputed layer by layer. None where the source gives no such number.
+Parameters (of the network as it predicts, without heads that only training has) and MACs (biases not counted) are exact
+integers from reference tables: the papers', torchvision's documentation, d2l.ai's and others' definitions, recomputed layer
+by layer. None where the source gives no such number.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ class Times:
         return [
             *table,
             "",
-            f"whole network {self.whole * 1e3:.2f} ms in torch, {self.threads} threads; the faster of both in every layer would save "
-            f"{self.saved * 1e3:.2f} ms",
+            f"whole network {self.whole * 1e3:.2f} ms in torch with {self.threads} threads",
+            f"the faster of both in every layer would save {self.saved * 1e3:.2f} ms",
             f"limit {self.limit / 1e9:.1f} G multiply-adds per second: a matrix product, measured just now",
         ]
 

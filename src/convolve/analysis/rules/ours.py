@@ -5,13 +5,11 @@ Our pooling *functions* are compositions of torch's; called by themselves they a
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import nn
 
 from convolve import nn as ours
 from convolve.analysis.rules import windows  # noqa: F401  (registers the rules that these lean on)
-from convolve.analysis.rules.registry import Call, Facts, Rule, layer_rule, rule_of
+from convolve.analysis.rules.registry import layer_rule, rule_of
 
 _POOLS = {
     "MaxPool": ("max_pool", "kernel_size stride padding dilation ceil_mode return_indices"),
@@ -21,22 +19,14 @@ _POOLS = {
 }
 
 
-def _as(operator: str) -> Rule:
-    """The rule of torch's `operator`, for a layer whose attributes are its arguments."""
-
-    def rule(call: Call) -> Facts:
-        entry = rule_of(operator)
-        assert entry is not None
-        return entry.rule(Call(replace(call.step, op=operator), call.which))
-
-    return rule
-
-
 def _register() -> None:
+    """Our layers have torch's attributes, so torch's rules serve them."""
     for name, (operator, attributes) in _POOLS.items():
         for axes in (1, 2, 3):
             layer: type[nn.Module] = getattr(ours, f"{name}{axes}d")
-            layer_rule(layer, attributes)(_as(f"{operator}{axes}d"))
+            entry = rule_of(f"{operator}{axes}d")
+            assert entry is not None
+            layer_rule(layer, attributes, f"{operator}{axes}d")(entry.rule)
 
 
 _register()
