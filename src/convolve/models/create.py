@@ -61,7 +61,7 @@ def create(
 
     >>> net = create("lenet", num_classes=3, img_size=20)
     >>> sum(parameter.numel() for parameter in net.parameters())
-    31291
+    30391
     """
     model, chosen = find(name, variant)
     size = chosen.size if img_size is None else (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)

@@ -151,7 +151,7 @@ class GoogLeNet(nn.Module):
         self.aux1: AuxiliaryHead | None = None
         self.aux2: AuxiliaryHead | None = None
         if style.heads if aux is None else aux:
-            size = _size_at_stage_4(img_size)
+            size = _size_at_stage_4(img_size, style.padded_pools)
             self.aux1 = AuxiliaryHead(widths["4a"], num_classes, size, style, width_divisor)
             self.aux2 = AuxiliaryHead(widths["4d"], num_classes, size, style, width_divisor)
         self.avgpool = AdaptiveAvgPool2d(1)
@@ -214,7 +214,9 @@ def _row(block: str, numbers: Sequence[int], divisor: int) -> InceptionWidths:
     return InceptionWidths(*(max(1, number // divisor) for number in numbers))
 
 
-def _size_at_stage_4(img_size: tuple[int, int]) -> tuple[int, int]:
-    """The maps' size behind one convolution and three poolings of stride 2, each rounding up."""
-    h, w = (-(-side // 16) for side in img_size)
+def _size_at_stage_4(img_size: tuple[int, int], padded_pools: bool) -> tuple[int, int]:
+    """The maps' size behind the first convolution and three poolings: halves, rounded up by the convolution and padded pools."""
+    h, w = (-(-side // 2) for side in img_size)
+    for _ in range(3):
+        h, w = (-(-h // 2), -(-w // 2)) if padded_pools else (h // 2, w // 2)
     return h, w

@@ -266,10 +266,9 @@ def _misfit(steps: list[Step], arriving: list[Shape], error: Exception) -> Convo
         for name, shape in zip(["image", *(step.name for step in steps)], arriving, strict=False)
     )
     enough = _smallest(steps, image)
+    reason = f"{error.rule}, {error.received}" if isinstance(error, ConvolveError) else str(error).splitlines()[0]
     remedy = f"use images of at least {enough} x {enough}, or more padding" if enough else "change this layer"
-    return ShapeError(
-        f"layer {step.name} ({step.text!r}) does not fit its input", f"{way}: {str(error).splitlines()[0]}", remedy
-    )
+    return ShapeError(f"layer {step.name} ({step.text!r}) does not fit its input", f"{way}: {reason}", remedy)
 
 
 def _smallest(steps: list[Step], image: Shape, largest: int = 512) -> int | None:

@@ -97,7 +97,7 @@ MODELS: Mapping[str, Model] = _rows(
         "smallnet:smallnet",
         (_square("smallnet", "three stages, 32 maps", 3, 32, 16, 10, 308_650, 12_944_640, 48),),
         Recipe(
-            "adamw", lr=3e-3, batch_size=128, epochs=20, weight_decay=5e-2, label_smoothing=0.1, schedule="onecycle"
+            "adamw", lr=3e-3, batch_size=256, epochs=12, weight_decay=5e-2, label_smoothing=0.1, schedule="onecycle"
         ),
     ),
     Model(
@@ -117,7 +117,7 @@ MODELS: Mapping[str, Model] = _rows(
         "LeCun et al. 1998, as modernised by d2l.ai",
         "lenet:lenet_relu",
         (_square("relu", "padded by 2, max pooling", 1, 28, 12, 10, 61_706, 416_520, 16),),
-        Recipe("adamw", lr=3e-3, batch_size=64, epochs=20, weight_decay=1e-2),
+        Recipe("adamw", lr=4e-3, batch_size=64, epochs=10, weight_decay=5e-2, label_smoothing=0.1, schedule="onecycle"),
     ),
     Model(
         "lenet5",
@@ -198,7 +198,7 @@ MODELS: Mapping[str, Model] = _rows(
         "nin:nin",
         (
             _square("cifar", "three blocks for 32x32", 3, 32, 8, 10, 966_986, 222_486_528, 27),
-            _square("imagenet", "four blocks for 224x224", 3, 224, 39, 1000, 7_595_176, 969_460_864, 195),
+            _square("imagenet", "four blocks for 224x224", 3, 224, 67, 1000, 7_595_176, 969_460_864, 195),
             _square("d2l", "one channel, ten classes", 1, 224, 67, 10, 1_992_166, 762_297_352, 195),
         ),
         Recipe("adamw", lr=1e-3, batch_size=128, epochs=30, weight_decay=5e-2),
