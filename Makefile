@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint install bench format clean
+.PHONY: demo test lint install bench claims docs format clean
 
 install: $(READY)
 
@@ -31,6 +31,13 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+claims: $(READY)
+	$(BIN)/python -m convolve claims --slow
+
+docs: $(READY)
+	$(BIN)/python -m convolve claims --slow --markdown docs/claims.md
+	$(BIN)/python tools/pictures.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist

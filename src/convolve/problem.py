@@ -228,7 +228,7 @@ class ConvProblem:
         axes = len(size)
         if not 1 <= axes <= 3:
             raise _unreadable(words[0], text)
-        (filters,) = _numbers(words[1][1:], text)
+        filters = _number(words[1][1:], text)
         named: dict[str, str] = {}
         fields: dict[str, str] = {}
         transposed = False
@@ -248,7 +248,7 @@ class ConvProblem:
         window = parse_window(words[2], fields, axes, text)
         if len(window.kernel) != axes:
             raise _unreadable(words[2], text)
-        (groups,) = _numbers(fields.get("g", "1"), text)
+        groups = _number(fields.get("g", "1"), text)
         if padding in ("same", "same_lower"):
             full = size if not transposed else [n * s for n, s in zip(size, window.stride, strict=True)]
             window = replace(window, padding=same_pairs(window, full, lower=padding == "same_lower"))
@@ -364,6 +364,12 @@ def _numbers(word: str, text: str) -> list[int]:
     if not re.fullmatch(r"\d+(x\d+)*", word):
         raise _unreadable(word, text)
     return [int(number) for number in word.split("x")]
+
+
+def _number(word: str, text: str) -> int:
+    if not word.isdigit():
+        raise _unreadable(word, text)
+    return int(word)
 
 
 def _pair(word: str, text: str) -> Pair:

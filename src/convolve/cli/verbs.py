@@ -16,6 +16,11 @@ VERBS = (
     Verb("train", "convolve.cli.train:train", "Train a network on images."),
     Verb("evaluate", "convolve.cli.evaluate:evaluate", "Measure a trained model on labelled images."),
     Verb("predict", "convolve.cli.predict:predict", "Classify images with a trained model."),
+    Verb(
+        "inspect",
+        "convolve.cli.inspect:inspect",
+        "Shapes, receptive fields, cost and memory of a network, before it runs.",
+    ),
     Verb("filter", "convolve.cli.filter:filter_image", "Apply named kernels, or your own, to an image."),
     Verb("learn-kernel", "convolve.cli.learn_kernel:learn_kernel", "Watch a kernel being learned from an edge."),
     Verb("claims", "convolve.cli.claims:claims", "Recompute what introductions say about convolution."),
@@ -35,6 +40,7 @@ convolve: convolutional networks you can see through
   convolve train PHOTOS/                          a folder with one sub-folder of images per class
   convolve predict runs/PHOTOS-*/model.safetensors new.jpg
   convolve evaluate runs/PHOTOS-*/model.safetensors OTHER-PHOTOS/
+  convolve inspect net.py:Net --input 3x224x224   shapes, cost, memory and receptive fields, before it runs
   convolve doctor                                 what this machine has
 
 convolve --help lists every verb; convolve VERB --help explains one.

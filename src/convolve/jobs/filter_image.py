@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convolve.data.picture import open_picture, to_colours, to_pixels
+from convolve.data.picture import GREY, open_picture, to_colours, to_pixels
 from convolve.data.samples import SAMPLES, sample_photo
 from convolve.draw.filters import contact_sheet
 from convolve.errors import UnknownNameError, UsageError
@@ -115,7 +115,7 @@ def filter_image(
     rows += [parse_kernel(kernel)] if kernel is not None else []
     rows = rows or list(named_kernels().values())
     name, picture, credit = _read(image)
-    pixels = torch.from_numpy(to_pixels(to_colours(picture, 1 if picture.mode in ("1", "L", "LA", "I", "F") else 3)))
+    pixels = torch.from_numpy(to_pixels(to_colours(picture, 1 if picture.mode in GREY else 3)))
     colours = pixels.float() / 255
     grey = torch.from_numpy(to_pixels(to_colours(picture, 1))).float() / 255
     folder = _folder(out, name)

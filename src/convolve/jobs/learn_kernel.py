@@ -67,12 +67,11 @@ def learn_kernel(steps: int = 20, lr: float = 0.01, *, seed: int = 0, bias: bool
             f"got {lr}",
             "use 0.01" + ("" if bias else " or 0.03"),
         )
-    layer = Conv2D(kernel_size=(1, 2))
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        layer.weight.copy_(torch.randn(1, 2, generator=generator))
-        layer.bias.copy_(torch.randn(1, generator=generator) if bias else torch.zeros(1))
-    layer.bias.requires_grad_(bias)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layer = Conv2D(kernel_size=(1, 2))
+    if not bias:
+        layer.bias.requires_grad_(False).zero_()
     parameters = [parameter for parameter in layer.parameters() if parameter.requires_grad]
     done = []
     for step in range(1, steps + 1):
@@ -80,7 +79,7 @@ def learn_kernel(steps: int = 20, lr: float = 0.01, *, seed: int = 0, bias: bool
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter -= lr * gradient
+                parameter.sub_(lr * gradient)
         done.append(Step(step, loss.item(), tuple(layer.weight.flatten().tolist()), layer.bias.item()))
     error = torch.tensor([*done[-1].kernel, done[-1].bias]) - torch.tensor([*TARGET, 0.0])
     return Learned(tuple(done), lr, largest, tuple(1 - lr * value for value in values), error.norm().item())
@@ -101,6 +100,6 @@ def curvatures(x: Tensor, y: Tensor, bias: bool) -> tuple[float, ...]:
         offset = parameters[2] if bias else 0.0
         return ((corr2d(x.double(), kernel) + offset - y.double()) ** 2).sum()
 
-    hessian = torch.autograd.functional.hessian(loss, torch.zeros(3 if bias else 2, dtype=torch.float64))
+    hessian = torch.func.jacrev(torch.func.jacrev(loss))(torch.zeros(3 if bias else 2, dtype=torch.float64))
     values: list[float] = torch.linalg.eigvalsh(hessian).tolist()
     return tuple(values)

@@ -235,7 +235,18 @@ def _start(
     if not (torch.compiler.is_compiling() or torch._C._is_any_autocast_enabled()):
         try:
             layout = x.stride() if not x.is_contiguous() else weight.is_contiguous()
-            key = (general, axes, arguments, x.shape, weight.shape, x.dtype, x.device, layout, current_precision())
+            key = (
+                general,
+                axes,
+                arguments,
+                x.shape,
+                weight.shape,
+                x.dtype,
+                x.device,
+                weight.device,
+                layout,
+                current_precision(),
+            )
             ready = _READY.get(key)
         except (AttributeError, TypeError):
             key = ready = None  # lists, symbolic sizes, no tensors: nothing to remember them by
@@ -266,7 +277,7 @@ _MOST_READY = 4096
 
 
 def _remember(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) -> None:
-    if key is None or not x.is_floating_point():
+    if key is None or not x.is_floating_point() or torch._C._are_functorch_transforms_active():
         return
     call = remembered_call(text)
     problem = call.problem(x, w)

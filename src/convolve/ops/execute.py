@@ -42,7 +42,7 @@ def plan(a: Tensor, b: Tensor, text: str) -> tuple[ConvProblem, tuple[Algorithm,
 
 def _first_able(rows: tuple[Algorithm, ...], problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     """The result of the first row that serves these values."""
-    if problem.macs == 0:
+    if problem.macs == 0 or 0 in problem.result_shape:
         empty = with_bias(a.new_zeros(problem.result_shape), bias)
         return empty.contiguous(memory_format=format_of(problem.layout, problem.axes))
     reason: str | None = None

@@ -19,18 +19,17 @@ PADDING_MODES: tuple[PaddingMode, ...] = get_args(PaddingMode)
 
 def zero_pad(x: Tensor, padding: Sequence[Pair]) -> Tensor:
     """x with zeros around its last axes; a negative side crops. The result is x itself where nothing is to be done."""
-    if not any(side for pair in padding for side in pair):
-        return x
-    for axis, (before, after) in enumerate(padding, start=x.dim() - len(padding)):
-        # torch refuses to crop more than there is on one side, although the other side's padding may make up for it.
-        if before < 0 or after < 0:
-            size = x.shape[axis]
-            start, stop = min(max(0, -before), size), max(min(size, size + after), 0)
-            x = x.narrow(axis, start, max(0, stop - start))
-            if stop < start:
-                raise ShapeError("cropping must leave something", f"got {padding} on {size}", "crop less")
     sides = [max(0, side) for pair in reversed(padding) for side in pair]
-    return F.pad(x, sides) if any(sides) else x
+    if any(sides):
+        x = F.pad(x, sides)
+    # Cropped last: one side may be padded by more than there is and the other cropped by as much.
+    for axis, (before, after) in enumerate(padding, start=x.dim() - len(padding)):
+        if before < 0 or after < 0:
+            start, stop = max(0, -before), x.shape[axis] + min(0, after)
+            if stop < start:
+                raise ShapeError("cropping must not take more than there is", f"got {padding}", "crop less")
+            x = x.narrow(axis, start, stop - start)
+    return x
 
 
 def stuff_zeros(x: Tensor, input_dilation: Sequence[int]) -> Tensor:

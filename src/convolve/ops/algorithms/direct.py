@@ -24,7 +24,8 @@ from convolve.ops.windows import stuff_zeros, unpad, with_bias, zero_pad
 from convolve.problem import ROLES, ConvProblem
 
 _SECONDS_PER_STEP = 8e-6  # two small operators of torch
-_SECONDS_PER_ELEMENT = 1.2e-9  # read two maps, write two
+_SECONDS_PER_MAC = 3.5e-10
+_SECONDS_PER_OUTPUT = 2e-9  # of two fresh maps
 
 
 def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
@@ -107,7 +108,10 @@ def _cost(problem: ConvProblem) -> Cost:
     inner = problem.filters if problem.role == "input_gradient" else problem.channels
     steps = inner // problem.groups * math.prod(problem.window.kernel)
     itemsize = 8 if problem.dtype in ("float64", "int64") else 4
-    seconds = steps * _SECONDS_PER_STEP + problem.macs * _SECONDS_PER_ELEMENT * itemsize / 4
+    elements = math.prod(problem.output_shape)
+    seconds = (
+        steps * _SECONDS_PER_STEP + (problem.macs * _SECONDS_PER_MAC + elements * _SECONDS_PER_OUTPUT) * itemsize / 4
+    )
     return Cost(seconds, itemsize * (math.prod(problem.output_shape) + math.prod(problem.input_shape)))
 
 

@@ -38,7 +38,7 @@ def run(problem: ConvProblem, x: Tensor, w: Tensor, bias: Tensor | None) -> Tens
 def _cost(problem: ConvProblem) -> Cost:
     columns = problem.batch * problem.groups * problem.taps * math.prod(problem.output_size)
     itemsize = DTYPE_BYTES[problem.dtype]
-    rate = {4: 6e10, 8: 3e10}.get(itemsize, 1e10) if problem.dtype.startswith("float") else 1e9
+    rate = {4: 4.5e10, 8: 2e10}.get(itemsize, 1e10) if problem.dtype.startswith("float") else 1e9
     workspace = min(columns * itemsize, max(_WORKSPACE, columns // max(1, problem.batch) * itemsize))
     return Cost(3e-5 + columns * itemsize * 4e-10 + problem.macs / rate, workspace)
 

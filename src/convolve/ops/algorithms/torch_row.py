@@ -111,7 +111,7 @@ def cost(problem: ConvProblem) -> Cost:
 
 
 def cost_in_layout(problem: ConvProblem, layout: Layout) -> Cost:
-    """From the rates measured on two cores with AVX-512: fast where channels are many, slow off oneDNN's paved road."""
+    """From rates measured on one core with AVX-512: fast where channels are many, slow off the library's paved road."""
     if problem.device != "cpu":
         return Cost(1e-5 + problem.macs / 1e13, 0)
     return Cost(5e-6 + problem.macs / _rate(problem, layout), 0)
@@ -120,20 +120,17 @@ def cost_in_layout(problem: ConvProblem, layout: Layout) -> Cost:
 def _rate(problem: ConvProblem, layout: Layout) -> float:
     """Multiply-adds per second."""
     if problem.dtype not in ("float32", "bfloat16"):
-        return 5e9 if problem.dtype == "float64" else 1e9
-    per_group = min(problem.channels, problem.filters) // problem.groups
-    if per_group == 1:
-        if layout == "channels_last" and problem.groups > 1:
-            return 3e10
-        # One channel, or depthwise in the plain layout: wide kernels fall off a cliff.
-        return depthwise_rate(problem.dtype) if math.prod(problem.window.kernel) <= 400 else 5e8
-    dense = 1e11 if layout == "channels_last" else 5e10
-    return dense * min(1.0, per_group / 16)
-
-
-def depthwise_rate(dtype: str) -> float:
-    """Multiply-adds per second with one channel per group, in the plain layout, small kernels."""
-    return 2e9 if dtype == "float32" else 5e8
+        return 1.5e10 if problem.dtype == "float64" else 1e9
+    taps, groups = math.prod(problem.window.kernel), problem.groups
+    if problem.channels == problem.filters == 1:
+        return 1e9 if taps <= 100 else 2.8e9 if taps <= 300 else 2.5e8
+    if groups > 1 and min(problem.channels, problem.filters) == groups:
+        lanes = min(1.0, groups / 16)
+        if taps <= 100:
+            return max(2.2e9, 1e10 * lanes)
+        return max(2.5e9, 5e10 * lanes) if layout == "channels_last" else 1.7e9
+    dense = 8.8e10 * min(1.0, max(problem.channels // groups, problem.filters // groups) / 16)
+    return dense if taps <= 300 else dense / 4
 
 
 ALGORITHM = Algorithm(

@@ -132,7 +132,8 @@ def _cost(m: int, problem: ConvProblem) -> Cost:
     c, k, g = problem.channels, problem.filters, problem.groups
     elements = tile * counts * (c + k) + tile * k * c // g
     macs = tile * counts * k * c // g
-    return Cost(1e-4 + elements * 3e-9 + macs / 5e10, 4 * 3 * elements)
+    slower = 2.5 if problem.dtype == "float64" else 1.0
+    return Cost(1e-4 + slower * (elements * 3e-9 + macs / 5e10), 4 * 3 * elements)
 
 
 def _row(m: int, name: str, why_not_automatic: str | None) -> Algorithm:
