@@ -30,3 +30,19 @@ def model_table(found: ModelList) -> Table:
         for model in found.models
     ]
     return table(HEAD, rows, right=(2, 3, 4, 5))
+
+
+def model_markdown(found: ModelList) -> str:
+    """The same as a Markdown table, with the smallest input: docs/models.md holds it."""
+    lines = [
+        "| name | input | smallest | classes | parameters | macs | field | what | paper |",
+        "|---|---|---|--:|--:|--:|--:|---|---|",
+    ]
+    for model in found.models:
+        fixed = f" + {model.fixed:,} fixed" if model.fixed else ""
+        smallest = "x".join(map(str, model.smallest))
+        lines.append(
+            f"| `{model.name}` | {model.channels}x{model.size[0]}x{model.size[1]} | {smallest} | {model.num_classes:,} "
+            f"| {model.parameters:,}{fixed} | {model.macs:,} | {model.receptive_field} | {model.summary} | {model.paper} |"
+        )
+    return "\n".join(lines)
