@@ -117,7 +117,7 @@ MODELS: Mapping[str, Model] = _rows(
         "LeCun et al. 1998",
         "lenet:lenet_relu",
         (_square("relu", "padded by 2, max pooling", 1, 28, 12, 10, 61_706, 416_520, 16),),
-        Recipe("adamw", lr=3e-3, batch_size=64, epochs=20, weight_decay=1e-2),
+        Recipe("adamw", lr=4e-3, batch_size=64, epochs=10, weight_decay=5e-2, label_smoothing=0.1, schedule="onecycle"),
     ),
     Model(
         "lenet5",
