@@ -186,6 +186,26 @@ def test_a_compiled_functional_gradient_is_right() -> None:
         torch.testing.assert_close(compiled(x), torch.func.grad(curved(case))(x))
 
 
+def test_a_tracer_sees_the_pooling_and_not_the_slices() -> None:
+    from torch.overrides import TorchFunctionMode
+
+    class Watch(TorchFunctionMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.names: list[str] = []
+
+        def __torch_function__(self, function, types, arguments=(), keywords=None):
+            self.names.append(getattr(function, "__name__", ""))
+            return function(*arguments, **(keywords or {}))
+
+    x = torch.randn(1, 8, 32, 32)
+    with torch.no_grad(), Watch() as watch:
+        watched = convolve.max_pool2d(x, 2), convolve.avg_pool2d(x, 2)
+    assert [name for name in watch.names if "pool" in name] == ["max_pool2d", "avg_pool2d"]
+    assert not any("maximum" in name or "add" in name for name in watch.names)
+    assert watched[0].equal(convolve.max_pool2d(x, 2))
+
+
 def test_inference_mode_equals_training_mode_to_rounding() -> None:
     x = images(2, 3, 11, 13)
     for case, function in CASES.items():

@@ -24,6 +24,7 @@ VERBS = (
     Verb("filter", "convolve.cli.filter:filter_image", "Apply named kernels, or your own, to an image."),
     Verb("learn-kernel", "convolve.cli.learn_kernel:learn_kernel", "Watch a kernel being learned from an edge."),
     Verb("claims", "convolve.cli.claims:claims", "Recompute what introductions say about convolution."),
+    Verb("models", "convolve.cli.models:models", "List the networks that can be trained, with their size and cost."),
     Verb("demo", "convolve.cli.demo:demo", "Train on the embedded digits and predict a few of them."),
     Verb("data get", "convolve.cli.data:get", "Download a well-known data set: the one command that uses the network."),
     Verb("why", "convolve.cli.why:why", "Print which algorithm computes a convolution, and why not the others."),

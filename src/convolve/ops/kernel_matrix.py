@@ -53,7 +53,7 @@ def kernel_matrix(
     filters, depth, *kernel = weight.shape
     checked(groups, "groups", at_least=1)
     check_groups(depth * groups, filters, groups)
-    window = window_for(size, tuple(kernel), stride, padding, dilation)
+    window = window_for(axes, size, tuple(kernel), stride, padding, dilation)
     check_fits(window, size)
     outputs = window.output_size(size)
     rows, columns = filters * math.prod(outputs), depth * groups * math.prod(size)
