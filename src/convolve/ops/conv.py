@@ -234,7 +234,7 @@ def _start(
     key = None
     if not (torch.compiler.is_compiling() or torch._C._is_any_autocast_enabled()) and type(x) in _PLAIN:
         try:
-            layout = x.stride() if not x.is_contiguous() else weight.is_contiguous()
+            layout = None if x.is_contiguous() and weight.is_contiguous() else (x.stride(), weight.stride())
             key = (
                 general,
                 axes,
@@ -462,7 +462,7 @@ def _text(window: Window, groups: int, role: Any, output_padding: tuple[int, ...
 
 
 def _window(w: Tensor, size: Sequence[int], stride: Ints, padding: Padding, dilation: Ints) -> Window:
-    window = window_for(size, tuple(w.shape[2:]), stride, padding, dilation)
+    window = window_for(w.dim() - 2, size, tuple(w.shape[2:]), stride, padding, dilation)
     if any(side < 0 for pair in window.padding for side in pair):
         raise UsageError("padding must be at least 0", f"got {padding}", "crop the input instead")
     return window
