@@ -109,7 +109,9 @@ def test_what_autograd_keeps_is_counted_once_per_layer() -> None:
 
 def test_the_optimisers_state_is_there_while_activations_peak() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 8, 3, padding=1), nn.Tanh())
-    plain, adam = (convolve.inspect(net, "3x32x32", batch=4, optimizer=name).memory.training for name in ("sgd", "adam"))
+    plain, adam = (
+        convolve.inspect(net, "3x32x32", batch=4, optimizer=name).memory.training for name in ("sgd", "adam")
+    )
     assert plain is not None
     assert adam is not None
     assert adam.bytes - plain.bytes == adam.optimizer == 2 * 4 * (224 + 584)
