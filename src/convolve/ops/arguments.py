@@ -1,4 +1,4 @@
-"""Loose window arguments into one checked Window, for the operators that are not convolutions: pooling, unfold, fold."""
+"""Loose window arguments into one checked Window, for convolutions, pooling, unfold and fold."""
 
 from __future__ import annotations
 
