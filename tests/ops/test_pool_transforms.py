@@ -178,6 +178,20 @@ def test_compiled_in_one_graph_equals_eager_in_value_and_gradient(case: str) -> 
         torch.testing.assert_close(torch.autograd.grad(got, x, weights), torch.autograd.grad(expected, x, weights))
 
 
+def test_one_compiled_graph_serves_several_sizes() -> None:
+    torch._dynamo.reset()
+
+    def several(x: Tensor) -> tuple[Tensor, ...]:
+        values, indices = convolve.max_pool2d(x, 2, 2, 3, return_indices=True)
+        uneven = convolve.max_pool2d(x, 3, 2, ((0, 1), (2, 1)))
+        return values, indices, uneven, convolve.avg_pool2d(x, 3, 2, "same", dilation=2)
+
+    compiled = torch.compile(several, fullgraph=True, dynamic=True, backend="aot_eager")
+    for shape in ((2, 3, 9, 11), (3, 3, 12, 8), (1, 5, 7, 7)):
+        x = images(*shape)
+        torch.testing.assert_close(compiled(x), several(x))
+
+
 def test_a_compiled_functional_gradient_is_right() -> None:
     torch._dynamo.reset()
     for case in ("max, uneven padding", "average, dilated"):

@@ -36,12 +36,11 @@ GROUPS = {"data": "Get and check data sets."}
 EXAMPLES = """\
 convolve: convolutional networks you can see through
 
-  convolve demo                                   one minute: train on small digits, predict a few
-  convolve train PHOTOS/                          a folder with one sub-folder of images per class
+  convolve demo                                  a minute: the claims, a network trained on small digits, a few predictions
+  convolve train PHOTOS/                         a folder with one sub-folder of images per class
   convolve predict runs/PHOTOS-*/model.safetensors new.jpg
-  convolve evaluate runs/PHOTOS-*/model.safetensors OTHER-PHOTOS/
-  convolve inspect net.py:Net --input 3x224x224   shapes, cost, memory and receptive fields, before it runs
-  convolve doctor                                 what this machine has
+  convolve inspect vgg16 --input 3x224x224       shapes, cost, memory and receptive fields, before it runs
+  convolve animate conv --input 5x5 --kernel 3   a convolution step by step, as one page
 
 convolve --help lists every verb; convolve VERB --help explains one.
 """
