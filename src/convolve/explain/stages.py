@@ -105,7 +105,7 @@ def convolution(
     """
     axes, size = _start(x)
     x, weight, bias = x.double(), weight.double(), None if bias is None else bias.double()
-    window = window_for(size, tuple(weight.shape[2:]), stride, padding, dilation)
+    window = window_for(axes, size, tuple(weight.shape[2:]), stride, padding, dilation)
     _check_sides(window, padding)
     check_fits(window, size)
     operator = _either(axes, conv.conv1d, conv.conv2d)
@@ -220,7 +220,7 @@ def pooling(
     """
     axes, size = _start(x)
     x = x.double()
-    window = window_for(size, kernel_size, kernel_size if stride is None else stride, padding, dilation)
+    window = window_for(axes, size, kernel_size, kernel_size if stride is None else stride, padding, dilation)
     _check_sides(window, padding)
     largest = kind == "max"
     keywords: dict[str, Any] = {
