@@ -109,6 +109,17 @@ def test_the_keyboard_alone_is_enough(open_page: Any, conv: Any) -> None:
     assert "Play" in tab.inner_text("#play")
 
 
+def test_the_keyboard_points_at_cells_too(open_page: Any) -> None:
+    shown = convolve.animate("conv-transpose", stride=2)
+    tab = open_page(shown.page())
+    tab.focus("svg[aria-label^='output']")
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown", "ArrowDown"):
+        tab.keyboard.press(key)
+    assert shown_sum(tab) == number(shown.scenes[0].stages[0].output[0, 2, 2].item())
+    tab.keyboard.press("Escape")
+    assert tab.locator("#sum .total").count() == 0
+
+
 def test_the_copied_code_is_the_stages(open_page: Any, conv: Any) -> None:
     tab = open_page(conv.page(), permissions=["clipboard-read", "clipboard-write"])
     tab.click("#copy")
@@ -131,7 +142,7 @@ def test_a_cell_of_a_transposed_output_lists_its_stamps(open_page: Any) -> None:
     shown = convolve.animate("conv-transpose", stride=2)
     stage = shown.scenes[0].stages[0]
     tab = open_page(shown.page())
-    tab.locator("svg[aria-label='output'] rect.c >> nth=16").hover()  # row 2, column 2: four stamps overlap
+    tab.locator("svg[aria-label^='output'] rect.c >> nth=16").hover()  # row 2, column 2: four stamps overlap
     assert tab.locator("#sum .line >> nth=-1").locator(".term").count() == 4
     assert shown_sum(tab) == number(stage.output.flatten()[16].item())
 

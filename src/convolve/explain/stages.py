@@ -150,8 +150,8 @@ def transposed(
 ) -> Stage:
     """The stage of a 1-D or 2-D transposed convolution of x (c, *size) with weight (c, k/g, *kernel).
 
-    >>> x = weight = torch.arange(4.0).reshape(1, 1, 2, 2)
-    >>> transposed(x, weight).output[0].tolist()
+    >>> weight = torch.arange(4.0).reshape(1, 1, 2, 2)
+    >>> transposed(weight[0], weight).output[0].tolist()
     [[0.0, 0.0, 1.0], [0.0, 4.0, 6.0], [4.0, 12.0, 9.0]]
     """
     axes, size = _start(x)

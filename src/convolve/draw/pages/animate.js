@@ -89,7 +89,7 @@
     for (const [i, c] of list.entries()) {
       const map = transposed()
         ? grid({ rows: h, cols: w, values: s.input[c], tone: "input", cell, tint: tint(c), label: `input ${channelName(c)}; arrow keys choose a cell`, live: stepLive, steps: i === 0 })
-        : grid({ rows: H, cols: W, values: s.frame[c], tone: "input", cell, pad: s.inner, tint: tint(c), label: `input ${channelName(c)}`, live: cellLive });
+        : grid({ rows: H, cols: W, values: s.frame[c], tone: "input", cell, pad: s.inner, tint: tint(c), label: `input ${channelName(c)}; arrow keys point at a cell`, live: cellLive, steps: i === 0 });
       view.inputs.push(map);
       const pair = el("div", { class: "pair" }, figure(["input ", el("b", {}, channelName(c)), `  ${s.axes === 1 ? w : `${h}×${w}`}`], map));
       if (!pooled()) {
@@ -101,14 +101,26 @@
       nodes.push(pair);
     }
     view.output = transposed()
-      ? grid({ rows: H, cols: W, values: s.frame[state.filter], tone: "output", cell, pad: s.inner, label: "output", live: cellLive })
+      ? grid({ rows: H, cols: W, values: s.frame[state.filter], tone: "output", cell, pad: s.inner, label: "output; arrow keys point at a cell", live: cellLive, steps: true })
       : grid({ rows: P, cols: Q, values: s.output[state.filter], tone: "output", cell, label: `output map ${state.filter}; arrow keys choose a cell`, live: stepLive, steps: true });
     const output = figure(["output ", el("b", {}, K > 1 ? `map ${state.filter}` : "map"), `  ${s.axes === 1 ? Q : `${P}×${Q}`}`, transposed() && (H !== P || W !== Q) ? ", dashed: cropped" : ""], view.output);
     if (many) nodes.push(el("span", { class: "sign" }, s.bias ? `+ ${F(s.bias[state.filter])} =` : "="), output);
     else if (oneLine && !transposed() && !pooled()) nodes[0].lastChild.append(el("div", { style: { height: ".7rem" } }), ...output.childNodes);
     else nodes.push(output);
     $("#slide").replaceChildren(el("div", { class: many ? "line-up" : "stack" }, nodes));
-    for (const map of [...view.inputs, view.output]) if (map.node.hasAttribute("tabindex")) map.node.addEventListener("keydown", gridKeys);
+    for (const map of [view.inputs[0], view.output]) {
+      const steps = (map === view.output) !== transposed();  // cells of this map are steps; those of the other are only pointed at
+      map.node.addEventListener("keydown", steps ? gridKeys : (event) => pointKeys(event, map));
+      if (!steps) map.node.addEventListener("blur", cellLive.out);
+    }
+  };
+  const pointKeys = (event, map) => {
+    const move = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+    if (event.key === "Escape") { state.cell = null; paint(); }
+    if (!move) return;
+    event.preventDefault(); event.stopPropagation(); stop();
+    const [y, x] = state.cell === null ? [0, 0] : place(state.cell, map.cols).map((v, axis) => v + move[axis]);
+    if (y >= 0 && y < map.rows && x >= 0 && x < map.cols) { state.cell = y * map.cols + x; paint(); }
   };
   const gridKeys = (event) => {
     const wide = gridOfSteps()[2], move = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: wide, ArrowUp: -wide }[event.key];
