@@ -99,6 +99,13 @@ def test_the_largest_animation_stays_below_the_limit_of_a_page() -> None:
     assert len(shown.page().encode()) < MOST_BYTES
 
 
+def test_a_page_above_the_limit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    large = torch.rand(4, 13, 13, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with pytest.raises(UsageError, match="up to 2,000,000 bytes; this animation's would have"):
+        convolve.animate("compare", large, filters=4, stride=1, out=tmp_path / "a", to=("html", "svg"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_same_seed_gives_the_same_page_and_leaves_the_callers_generator_alone() -> None:
     state = torch.get_rng_state()
     first = convolve.animate("separable", seed=3).page()

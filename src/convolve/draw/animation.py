@@ -9,15 +9,24 @@ import numpy as np
 
 from convolve.draw import animation_pictures
 from convolve.draw.animation_data import TINTS, scene_data
-from convolve.draw.page import data_uri, plain, png, render
+from convolve.draw.page import MOST_BYTES, data_uri, plain, png, render
+from convolve.errors import UsageError
 
 if TYPE_CHECKING:
     from convolve.jobs.animate import Animation
 
 
 def page(shown: Animation) -> str:
-    """The whole page."""
-    return render("animate.html", title=shown.title, data=page_data(shown), theme=shown.theme)
+    """The whole page. Raises UsageError above MOST_BYTES, which several large stages with long numbers can reach together."""
+    html = render("animate.html", title=shown.title, data=page_data(shown), theme=shown.theme)
+    size = len(html.encode())
+    if size > MOST_BYTES:
+        raise UsageError(
+            f"a page has up to {MOST_BYTES:,} bytes",
+            f"this animation's would have {size:,}",
+            "use a smaller input, fewer channels or filters, or a larger stride",
+        )
+    return html
 
 
 def page_data(shown: Animation) -> dict[str, Any]:

@@ -35,7 +35,8 @@ from convolve.problem import check_fits
 
 Kind = Literal["convolution", "transposed", "max", "average"]
 MOST_PRODUCTS = 20_000  # what one stage may show: a page of 2 MB, and more than a reader will step through
-MOST_CELLS = 8_192  # of a frame, of a growing frame's history in 16ths
+MOST_CELLS = 8_192  # of a frame
+HISTORY = 4  # a cell of a growing frame's history counts as a quarter: it is embedded, but not drawn at once
 MOST_MATRIX = 2_000_000  # elements of the dense kernel matrix, most of them zero
 
 
@@ -169,7 +170,7 @@ def transposed(
     uncropped = [s * (n - 1) + k for n, s, k in zip(size, window.stride, window.extent, strict=True)]
     framed = [n + o for n, o in zip(uncropped, extra, strict=True)]
     _check_amount(weight.shape[0] * inner * taps * math.prod(size), x, window)
-    _check_cells(math.prod(framed) * math.prod(size) * inner * groups / 16)
+    _check_cells(math.prod(framed) * math.prod(size) * inner * groups / HISTORY)
     plain: dict[str, Any] = {"stride": window.stride, "dilation": window.dilation, "groups": groups}
     keywords = plain | {"output_padding": extra, "flip_kernel": flip}
     output = operator(x[None], weight, bias, padding=window.padding, **keywords)[0]
