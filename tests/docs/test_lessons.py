@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 from functools import cache
@@ -148,7 +149,13 @@ def test_a_notebook_holds_the_lesson_cell_by_cell() -> None:
     assert "".join(output["text"] for cell in code for output in cell["outputs"]) == "".join(
         re.findall(r"```text\n(.*?)```", lesson, re.DOTALL)
     )
-    assert any("images/02-edges.png" in cell["source"] for cell in cells if cell["cell_type"] == "markdown")
+    (holder,) = [cell for cell in cells if "attachments" in cell]
+    assert "](attachment:02-edges.png)" in holder["source"]
+    (picture,) = holder["attachments"]["02-edges.png"].values()
+    assert base64.b64decode(picture) == path_of("02-edges").read_bytes()
+    texts = "".join(cell["source"] for cell in cells if cell["cell_type"] == "markdown")
+    assert "](03-learned-kernel.ipynb)" in texts
+    assert ".md" not in texts
 
 
 @pytest.mark.parametrize(

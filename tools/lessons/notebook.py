@@ -1,7 +1,8 @@
-"""A lesson as a Jupyter notebook: text in Markdown cells, code in code cells with what it printed."""
+"""A lesson as a Jupyter notebook: text in Markdown cells with the picture inside, code in code cells with what it printed."""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -20,11 +21,19 @@ def cells(lesson: str) -> list[dict[str, Any]]:
 
     def words(part: str) -> None:
         if part.strip():
-            # Links and pictures stay valid wherever the notebook lies.
-            whole = re.sub(
-                r"\]\((?!http)([^)]+)\)", lambda link: f"]({(FOLDER / link[1]).as_posix()})", part.strip("\n")
-            )
-            found.append({"cell_type": "markdown", "metadata": {}, "source": whole})
+            pictures: dict[str, dict[str, str]] = {}
+
+            def attached(link: re.Match[str]) -> str:
+                file = FOLDER / link[2]
+                kind = "image/svg+xml" if file.suffix == ".svg" else "image/png"
+                pictures[file.name] = {kind: base64.b64encode(file.read_bytes()).decode()}
+                return f"![{link[1]}](attachment:{file.name})"
+
+            source = re.sub(r"!\[([^\]]*)\]\((images/[^)]+)\)", attached, part.strip("\n"))
+            source = re.sub(r"\]\((\d\d-[^)]+)\.md\)", r"](\1.ipynb)", source)
+            source = re.sub(r"(?<!!)\[([^\]]+)\]\((?!\d\d-|http)[^)]+\)", r"\1", source)  # outside of the notebooks
+            cell: dict[str, Any] = {"cell_type": "markdown", "metadata": {}, "source": source}
+            found.append(cell | ({"attachments": pictures} if pictures else {}))
 
     end = 0
     for part in _PART.finditer(lesson):
