@@ -282,7 +282,7 @@
       made = board(holder, [
         { rows: s.rows.length, cols: list.length, value: (r, c) => s.input[list[c]][r], tone: "input", row: l, title: "x", then: "·", pick: own, stretch: width(list.flatMap((c) => s.input[c])) },
         { rows: list.length, cols: T, value: (r, c) => kernelOf(f, r)[c], tone: "kernel", title: "w", then: "=" },
-        { rows: s.rows.length, cols: T, value: (r, c) => stamps[r][c], tone: "output", row: l, title: "stamps, added where they fall", hidden: (r) => r > doneTo, pick: own },
+        { rows: s.rows.length, cols: T, value: (r, c) => stamps[r][c], tone: "output", row: l, title: "stamps", hidden: (r) => r > doneTo, pick: own },
       ]);
     }
     follow(holder, made, l);
