@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from convolve.analysis.shapes import Answering
 from convolve.errors import ConvolveError
 from convolve.models import find
 from convolve.models.source import build, is_file, is_spec
@@ -51,7 +52,7 @@ def _native(word: str) -> tuple[int, ...]:
 def _without_weights(make: Callable[[], nn.Module]) -> nn.Module:
     """Build on the meta device; a network whose construction reads values is built for real."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), Answering():
             return make()
     except (RuntimeError, NotImplementedError) as error:
         if isinstance(error, ConvolveError):
