@@ -1,7 +1,7 @@
 """One self-contained HTML page: opens by double click, asks nothing of a network, embeds its data once as JSON.
 
 A page is a jinja2 template in `draw/pages/` that extends `base.html` and fills its blocks (style, controls, main, script);
-the base brings the themes (light, dark, print: CSS variables), the header with its theme menu, and a few helpers in
+the base brings the themes (light, dark, print: CSS variables), the header with its theme menu, and a few functions in
 JavaScript under the name `convolve` (see `base.js`). The data that a script shows is `convolve.data`; tests read the same
 JSON back. A Content-Security-Policy in the page forbids every request that is not a data URI.
 """
