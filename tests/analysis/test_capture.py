@@ -121,7 +121,7 @@ def test_an_operator_without_a_rule_is_shown_as_unknown_and_never_counted_as_zer
     assert report.totals.uncounted == tuple(f"{row.name} ({row.op})" for row in unknown)
     assert "not counted" in str(report)
     assert not unknown[0].fields[0].exact
-    with pytest.raises(UsageError, match="every operator must be known exactly.*linalg_svd"):
+    with pytest.raises(UsageError, match=r"every operator must be known exactly.*linalg_svd"):
         convolve.inspect(Strange(), "1x5x4", strict=True)
 
 

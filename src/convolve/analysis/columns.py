@@ -336,8 +336,8 @@ def _nodes(report: Report) -> tuple[Node, ...]:
             f"{short(row.macs)} MACs" if row.macs != 0 else "",
         ]
         sees = f"RF {_field(row)}" + (f" stride {_stride(row)}" if _stride(row) else "") if row.fields else ""
-        lines = [" ".join([row.op, row.detail]).strip() + "".join(f" + {op}" for op in box["after"]), box["output"],
-                 "  ".join(filter(None, numbers)), sees]  # fmt: skip
+        what = " ".join(filter(None, [row.op, row.detail, *(f"+ {op}" for op in box["after"])]))
+        lines = ["" if what == row.name else what, box["output"], " · ".join(filter(None, numbers)), sees]
         kind = next((v for k, v in _KINDS.items() if row.op.startswith(k)), "other")
         share, finding = (row.macs or 0) / total, findings.get(row.name, "")
         read = tuple(dict.fromkeys(box["sources"]))

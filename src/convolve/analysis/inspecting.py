@@ -107,13 +107,13 @@ def completed(model: nn.Module, inputs: Sequence[Input]) -> nn.Module:
     clone = copy.deepcopy(model).eval()
     for module in clone.modules():
         for name, tensor in module._parameters.items():
-            if nn.parameter.is_lazy(tensor):
+            if tensor is not None and nn.parameter.is_lazy(tensor):
                 module._parameters[name] = nn.UninitializedParameter(device="meta")
             elif tensor is not None:
                 module._parameters[name] = nn.Parameter(tensor.to("meta"), tensor.requires_grad)
         for name, buffer in module._buffers.items():
-            if nn.parameter.is_lazy(buffer):
-                module._buffers[name] = nn.UninitializedBuffer(device="meta")
+            if buffer is not None and nn.parameter.is_lazy(buffer):
+                module._buffers[name] = nn.UninitializedBuffer(device="meta")  # type: ignore[call-arg]
             elif buffer is not None:
                 module._buffers[name] = buffer.to("meta")
     with torch.no_grad():

@@ -177,6 +177,12 @@ def _isolated(report: Report) -> Finding:
         if step.op in _CONVOLUTIONS:
             own = step.arguments.get("groups", 1)
             name = report.rows[step.index].name
+            if (
+                own > 1 and own == step.tensors[0].shape[1]
+            ):  # depthwise: each channel by itself, nothing mixed or parted
+                if before:
+                    groups[step.index] = before
+                continue
             if before and own > 1 and (shared := math.gcd(before[0], own)) > 1:
                 yield (
                     name,

@@ -50,10 +50,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over the rows. `uncounted` names every step whose arithmetic no rule knows: the sums are then lower bounds."""
+    """Sums over the rows; `active` are the parameters that this forward pass reads. `uncounted`
+    names every step whose arithmetic no rule knows: the sums are then lower bounds.
+    """
 
     parameters: int
     trainable: int
+    active: int
     buffers: int
     parameter_bytes: int
     macs: int
@@ -367,9 +370,11 @@ def _short(value: object) -> str:
 
 def _totals(trace: Trace, rows: Sequence[Row], training: Trace | None) -> Totals:
     weights = [p for p in trace.parameters if not p.buffer]
+    used = used_parameters(trace)
     return Totals(
         sum(p.numel for p in weights),
         sum(p.numel for p in weights if p.trainable),
+        sum(p.numel for p in weights if used.intersection(p.names)),
         sum(p.numel for p in trace.parameters if p.buffer),
         sum(p.bytes for p in trace.parameters),
         sum(row.macs or 0 for row in rows),

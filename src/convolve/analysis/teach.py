@@ -25,6 +25,10 @@ def lesson(
 ) -> ConvolveError:
     """The error to raise for a forward pass that failed; the table so far is its note."""
     failed, trace = stopped.failed, stopped.trace
+    if isinstance(stopped.error, ConvolveError):
+        ours = stopped.error
+        at = f"at {stopped.module}: " if stopped.module else ""
+        return _with_table(type(ours)(at + ours.rule, ours.received, ours.remedy), trace)
     if failed is None:
         where = f"after {step_names(trace)[-1]}" if trace.steps else "before the first layer"
         error: ConvolveError = UsageError(
@@ -32,8 +36,6 @@ def lesson(
             "run the model once by itself to see the traceback",
         )  # fmt: skip
         return _with_table(error, trace)
-    if isinstance(stopped.error, ConvolveError) and not failed.tensors:
-        return _with_table(stopped.error, trace)
     name = f"{failed.path} ({failed.op})" if failed.path else failed.op
     find = _EXPLAINED.get(
         failed.op.rstrip("123d") if failed.op.startswith(("conv", "max_pool", "avg_pool")) else failed.op

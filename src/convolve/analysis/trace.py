@@ -35,6 +35,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from convolve.analysis import records
 from convolve.analysis.names import function_name, in_place, operator_name
+from convolve.analysis.ours import in_torchs_words
 from convolve.analysis.records import Allocation, Parameter, Step, Trace
 from convolve.analysis.rules.registry import rule_of
 from convolve.errors import ConvolveError, UsageError
@@ -52,11 +53,11 @@ class Input:
 
 
 class StoppedTraceError(Exception):
-    """The forward pass failed: what was recorded before, the call that failed, and why."""
+    """The forward pass failed: what was recorded before, the call that failed, the module entered last, and why."""
 
-    def __init__(self, trace: Trace, failed: Step | None, error: Exception) -> None:
+    def __init__(self, trace: Trace, failed: Step | None, module: str, error: Exception) -> None:
         super().__init__(str(error))
-        self.trace, self.failed, self.error = trace, failed, error
+        self.trace, self.failed, self.module, self.error = trace, failed, module, error
 
 
 def run(
@@ -106,7 +107,7 @@ def run(
             if isinstance(error, ConvolveError) and not isinstance(error, ValueError):
                 raise
             recorder.listening = False
-            raise StoppedTraceError(recorder.trace(), recorder.attempt, error) from error
+            raise StoppedTraceError(recorder.trace(), recorder.attempt, recorder.entered, error) from error
         del tensors, fakes, result
         return recorder.trace()
 
@@ -197,6 +198,7 @@ class _Recorder:
     names: list[str] = field(default_factory=list)
     results: tuple[records.Tensor, ...] = ()
     attempt: Step | None = None  # the call that is running
+    entered: str = ""  # the module entered last
 
     def __post_init__(self) -> None:
         self.stack: list[tuple[str, str, bool, int]] = []
@@ -275,19 +277,17 @@ class _Recorder:
     # --- steps -------------------------------------------------------------------------------------------------------
     def begin(self, op: str, arguments: dict[str, Any], overwrites: bool) -> Step:
         """The step as it is before its call: no outputs yet."""
-        described: dict[int, records.Tensor] = {}
         tensors: list[records.Tensor] = []
         stale = False
 
         def readable(value: Any) -> Any:
             nonlocal stale
             if isinstance(value, torch.Tensor):
-                if id(value) not in described:
-                    described[id(value)] = self.describe(value)
-                    tensors.append(described[id(value)])
-                    made = described[id(value)].step
-                    stale |= self.written.get(_storage(value), -1) > (-1 if made is None else made)
-                return described[id(value)]
+                tensor = self.describe(value)
+                tensors.append(tensor)
+                made = -1 if tensor.step is None else tensor.step
+                stale |= self.written.get(_storage(value), -1) > made
+                return tensor
             if isinstance(value, (list, tuple)):
                 return (
                     type(value)(readable(item) for item in value)
@@ -306,11 +306,10 @@ class _Recorder:
             return
         number = len(self.steps)
         for which, tensor in enumerate(outputs):
-            if self._is_own(tensor):
-                setattr(tensor, _REFERENCE, ("step", number, which))
-                self.owners[_storage(tensor)] = (number, which)
-                if begun.in_place:
-                    self.written[_storage(tensor)] = number
+            setattr(tensor, _REFERENCE, ("step", number, which))
+            self.owners[_storage(tensor)] = (number, which)
+            if begun.in_place:
+                self.written[_storage(tensor)] = number
         made = tuple(
             records.Tensor(
                 tuple(t.shape), str(t.dtype).removeprefix("torch."), t.numel() * t.element_size(), number, which
@@ -334,10 +333,6 @@ class _Recorder:
         )
         self.saved = 0
         self.steps.append(begun)
-
-    @staticmethod
-    def _is_own(tensor: torch.Tensor) -> bool:
-        return not isinstance(getattr(tensor, _REFERENCE, ("",)), str)
 
     def finish(self, result: Any) -> None:
         self.results = tuple(self.describe(tensor) for tensor in _tensors(result))
@@ -371,13 +366,17 @@ class _Recorder:
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             count = self.called.get(path, 0)
             self.called[path] = count + 1
+            self.entered = path
             entry = rule_of(type(module)) if not self.quiet else None
             self.stack.append((path, type(module).__name__, leaf or entry is not None, count))
             if entry is not None:
                 begun = self.begin(
-                    type(module).__name__, {**_named(entry.signature, args), **kwargs, "module": module}, False
+                    entry.operator or type(module).__name__,
+                    {**_whole(entry.signature, module, args), **kwargs, "module": module},
+                    False,
                 )
                 self.wholes.append((len(self.stack), begun))
+                self.attempt = begun
                 self.quiet += 1
 
         return enter
@@ -389,7 +388,9 @@ class _Recorder:
             if self.wholes and self.wholes[-1][0] == len(self.stack):
                 _, begun = self.wholes.pop()
                 self.quiet -= 1
-                self.end(begun, result)
+                if result is not None:
+                    self.end(begun, result)
+                    self.attempt = None
             if self.stack:
                 self.stack.pop()
 
@@ -458,7 +459,8 @@ class _Memory(TorchDispatchMode):
             name = operator_name(func)
             schema = func._schema
             named = {("input" if a.name == "self" else a.name): v for a, v in zip(schema.arguments, args, strict=False)}
-            begun = recorder.begin(name, {**named, **kwargs}, schema.is_mutable)
+            name, named = in_torchs_words(name, {**named, **kwargs})
+            begun = recorder.begin(name, named, schema.is_mutable)
             recorder.attempt = begun
         result = func(*args, **kwargs)
         for tensor in _tensors(result):
@@ -494,6 +496,12 @@ class _Memory(TorchDispatchMode):
         return tuple(
             Allocation(birth, self.died.get(number), size, kind) for number, (birth, size, kind) in enumerate(self.born)
         )
+
+
+def _whole(signature: Sequence[str], module: nn.Module, args: Sequence[Any]) -> dict[str, Any]:
+    """The arguments of a module that is one step: its attributes named by the rule's signature, and what it is called with."""
+    attributes = {name: getattr(module, name) for name in signature if hasattr(module, name)}
+    return {**attributes, **{f"argument{number}": value for number, value in enumerate(args)}}
 
 
 def _named(signature: Sequence[str], args: Sequence[Any]) -> dict[str, Any]:

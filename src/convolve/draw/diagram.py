@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from convolve.analysis.columns import Node, Sheet
 
-WIDTH, GAP_X, GAP_Y, LINE, PAD = 250, 34, 26, 15, 7
+WIDTH, GAP_X, GAP_Y, LINE, PAD = 280, 34, 26, 15, 7
 _FONT = 'font-family="system-ui, Segoe UI, Helvetica, Arial, sans-serif" font-size="11.5"'
 COLOURS = {
     "convolution": "#0072b2", "dense": "#d55e00", "pooling": "#009e73", "join": "#6b7280", "other": "#9ca3af", "input": "#111827",
@@ -133,7 +133,7 @@ def _box(
         )
     for number, line in enumerate(lines, 1):
         parts.append(
-            f'<text x="{x + 14}" y="{y + PAD + 11 + number * LINE}" fill="#374151">{escape(_cut(line, 41))}</text>'
+            f'<text x="{x + 14}" y="{y + PAD + 11 + number * LINE}" fill="#374151">{escape(_cut(line, 42))}</text>'
         )
     if share:
         parts.append(

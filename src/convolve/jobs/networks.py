@@ -105,15 +105,19 @@ def _from_file(word: str) -> nn.Module:
         raise UnknownNameError.of(f"name in {path}", name.removesuffix("()"), known)
     if isinstance(target, nn.Module):
         return target
+    if not callable(target):
+        raise InputError(f"{word} must give a torch.nn.Module", f"got {type(target).__name__}", _NAME_ONE)
     try:
         made = target()
     except TypeError as error:
         remedy = "write a function without arguments that returns it, and name that as file.py:function()"
         raise InputError(f"{word} cannot be built without arguments", str(error), remedy) from error
     if not isinstance(made, nn.Module):
-        remedy = "name a class or a function that makes one"
-        raise InputError(f"{word} must give a torch.nn.Module", f"got {type(made).__name__}", remedy)
+        raise InputError(f"{word} must give a torch.nn.Module", f"got {type(made).__name__}", _NAME_ONE)
     return made
+
+
+_NAME_ONE = "name a class or a function that makes one"
 
 
 def _classes(module: Any) -> dict[str, type[nn.Module]]:

@@ -1,7 +1,8 @@
 """Published totals of the classic networks, by source, and the comparison of a report with them.
 
-Parameters and MACs (biases not counted) are exact integers from reference tables: the papers', torchvision's documentation,
-d2l.ai's and others' definitions, recomputed layer by layer. None where the source gives no such number.
+Parameters (of the network as it predicts, without heads that only training has) and MACs (biases not counted) are exact
+integers from reference tables: the papers', torchvision's documentation, d2l.ai's and others' definitions, recomputed layer
+by layer. None where the source gives no such number.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def like(report: Report, name: str, source: str) -> Comparison:
         raise UnknownNameError.of(kind, source, [row.source for row in rows] or sorted({r.model for r in PUBLISHED}))
     values = []
     if chosen.parameters is not None:
-        values.append(("parameters", chosen.parameters, report.totals.parameters))
+        values.append(("parameters", chosen.parameters, report.totals.active))
     if chosen.macs is not None:
         values.append(("MACs", chosen.macs, report.totals.macs))
     return Comparison(name, source, tuple(values))

@@ -1,6 +1,6 @@
 """The rules of the operators, one family per file; importing this room registers them all. registry.py is the table."""
 
-from convolve.analysis.rules import dense, norms, pointwise, resizing, shaping, windows
+from convolve.analysis.rules import dense, norms, ours, pointwise, resizing, shaping, windows
 from convolve.analysis.rules.registry import Call, Facts, Rule, layer_rule, rule_of
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "dense",
     "layer_rule",
     "norms",
+    "ours",
     "pointwise",
     "resizing",
     "rule_of",

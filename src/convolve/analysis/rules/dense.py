@@ -104,8 +104,6 @@ def multi_head_attention(call: Call) -> Facts:
                 here = name == "query"
                 dims: list[Dim] = [Along(0) if here else Every()]
                 reads.append(call.read([*dims, *([Along(1)] if len(query) == 3 else []), Every()], number))
-    if call["key"] is call["query"] and call.which == 0:
-        reads.append(call.every(0))
     return Facts(macs, extra=4 * batch * query[0] * key[0] * int(call["num_heads"]), reads=tuple(reads))
 
 

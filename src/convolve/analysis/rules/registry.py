@@ -95,15 +95,17 @@ Rule = Callable[[Call], Facts]
 class Entry:
     rule: Rule
     signature: tuple[str, ...]
+    operator: str = ""  # of a module class: what its step is called
 
 
 _TABLE: dict[object, Entry] = {}
 
 
-def layer_rule(names: str | type, signature: str = "") -> Callable[[Rule], Rule]:
+def layer_rule(names: str | type, signature: str = "", operator: str = "") -> Callable[[Rule], Rule]:
     """Register the decorated function as the rule of the operators `names` (separated by spaces) or of a module class.
 
-    `signature` names the positional arguments in order. The function gets a call and returns its facts: the arithmetic,
+    `signature` names the positional arguments in order; for a class, the attributes that the rule reads, and `operator` what
+    the step is called (else the class's name). The function gets a call and returns its facts: the arithmetic,
     and which elements of its tensor arguments an output element reads. A later rule replaces an earlier one.
 
     >>> import convolve, torch
@@ -123,7 +125,7 @@ def layer_rule(names: str | type, signature: str = "") -> Callable[[Rule], Rule]
         if not keys:
             raise UsageError("a rule needs the name of an operator", f"got {names!r}", 'write "mylib::blur"')
         for key in keys:
-            _TABLE[key] = Entry(rule, tuple(signature.split()))
+            _TABLE[key] = Entry(rule, tuple(signature.split()), operator)
         return rule
 
     return register

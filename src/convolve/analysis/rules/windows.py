@@ -32,7 +32,7 @@ def convolution(call: Call) -> Facts:
 def transposed_convolution(call: Call) -> Facts:
     axes = len(_weight(call)) - 2
     forward = _window(call, _weight(call)[2:], axes)
-    return _transposed(call, forward.transposed(call.get("output_padding", 0)))
+    return transposed_window(call, forward.transposed(call.get("output_padding", 0)), _weight(call)[1])
 
 
 @layer_rule("convolution _convolution")
@@ -76,18 +76,15 @@ def dense_window(call: Call, window: Window, channels: int) -> Facts:
     )
 
 
-def _transposed(call: Call, window: Window) -> Facts:
+def transposed_window(call: Call, window: Window, per_group: int) -> Facts:
+    """A window with input dilation: every input element is multiplied by every tap, for `per_group` output channels."""
     axes, inputs, output = window.axes, call.input.shape, call.output.shape
-    per_group = _weight(call)[1]
     valid = math.prod(window.valid_taps(a, inputs[-axes + a], output[-axes + a]) for a in range(axes))
-    uneven = [(k, e) for k, e in zip(window.kernel, window.input_dilation, strict=True) if k % e]
-    note = f"checkerboard: kernel {uneven[0][0]} is no multiple of stride {uneven[0][1]}" if uneven else ""
     return Facts(
         macs=math.prod(inputs) * per_group * math.prod(window.kernel),
         macs_valid=math.prod(inputs[:-axes]) * per_group * valid,
         extra=_bias(call),
         reads=(windowed(call, window, mixed=1),),
-        note=note,
     )
 
 
