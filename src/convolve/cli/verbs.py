@@ -21,6 +21,11 @@ VERBS = (
         "convolve.cli.inspect:inspect",
         "Shapes, receptive fields, cost and memory of a network, before it runs.",
     ),
+    Verb(
+        "explain",
+        "convolve.cli.explain:explain",
+        "See what a network makes of an image: maps, receptive fields, attribution.",
+    ),
     Verb("filter", "convolve.cli.filter:filter_image", "Apply named kernels, or your own, to an image."),
     Verb("learn-kernel", "convolve.cli.learn_kernel:learn_kernel", "Watch a kernel being learned from an edge."),
     Verb("claims", "convolve.cli.claims:claims", "Recompute what introductions say about convolution."),
@@ -40,6 +45,7 @@ convolve: convolutional networks you can see through
   convolve predict runs/PHOTOS-*/model.safetensors new.jpg
   convolve evaluate runs/PHOTOS-*/model.safetensors OTHER-PHOTOS/
   convolve inspect net.py:Net --input 3x224x224   shapes, cost, memory and receptive fields, before it runs
+  convolve explain runs/PHOTOS-*/model.safetensors new.jpg    what it sees, layer by layer
   convolve doctor                                 what this machine has
 
 convolve --help lists every verb; convolve VERB --help explains one.

@@ -17,14 +17,17 @@ STRONGEST = 5
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode while this lasts."""
+    """Evaluation mode, and no gradients for weights (they cost as much as those for the image), while this lasts."""
     flags = [(module, module.training) for module in model.modules()]
-    model.eval()
+    needs = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    model.eval().requires_grad_(False)
     try:
         yield
     finally:
         for module, flag in flags:
             module.training = flag
+        for parameter, need in needs:
+            parameter.requires_grad_(need)
 
 
 def first_tensor(result: Any) -> Tensor:
