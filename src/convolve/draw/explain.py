@@ -45,7 +45,7 @@ def unpacked(packed: Mapping[str, Any]) -> np.ndarray:
     content = base64.b64decode(packed["png"].partition(",")[2])
     levels = np.asarray(Image.open(io.BytesIO(content))).astype(float).reshape(packed["shape"])
     shares: np.ndarray = (levels - 128) / 127 if packed["signed"] else levels / 255
-    return shares * packed["limit"]
+    return shares * float(packed["limit"])
 
 
 def content(
@@ -178,7 +178,9 @@ def _maps(findings: Findings) -> Figure:
     """One row per layer: its name, and up to eight maps side by side."""
     rows = len(findings.layers)
     drawing = figure(10, 0.5 + 1.05 * rows)
-    for axes, layer, maps in zip(drawing.subplots(rows, 1, squeeze=False)[:, 0], findings.layers, findings.last.maps, strict=True):
+    for axes, layer, maps in zip(
+        drawing.subplots(rows, 1, squeeze=False)[:, 0], findings.layers, findings.last.maps, strict=True
+    ):
         values = maps.values.numpy()[:PICTURE_MAPS]
         number, h, w = values.shape
         limit = float(np.abs(maps.values.numpy()).max()) or 1.0
@@ -259,4 +261,4 @@ def _faded(pixels: np.ndarray) -> np.ndarray:
     """The image in pale greys, RGB 0..1."""
     weights = np.array([1.0]) if pixels.shape[0] == 1 else np.array([0.299, 0.587, 0.114])
     light = np.tensordot(weights, pixels / 255, 1)
-    return np.repeat((1 - 0.45 * (1 - light))[..., None], 3, 2)  # type: ignore[no-any-return]
+    return np.repeat((1 - 0.45 * (1 - light))[..., None], 3, 2)

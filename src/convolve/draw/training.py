@@ -93,8 +93,12 @@ def filter_sheet(layers: Sequence[tuple[str, np.ndarray, tuple[int, int]]], titl
         axes.imshow(tiles, interpolation="nearest")
         axes.axis("off")
         count, kernels, r, s = weight.shape
-        shown = f"{count} of {total[0]} filters" + ("" if kernels in (1, 3) else f" (rows), {kernels} of {total[1]} kernels")
-        axes.set_title(f"{name}: {shown}, {r}x{s}, strongest {np.abs(weight).max():.3g}", fontsize=8, loc="left", parse_math=False)
+        shown = f"{count} of {total[0]} filters" + (
+            "" if kernels in (1, 3) else f" (rows), {kernels} of {total[1]} kernels"
+        )
+        axes.set_title(
+            f"{name}: {shown}, {r}x{s}, strongest {np.abs(weight).max():.3g}", fontsize=8, loc="left", parse_math=False
+        )
     return drawing
 
 

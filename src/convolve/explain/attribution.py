@@ -49,9 +49,7 @@ class Method:
 def _grad_cam(asked: Question) -> Tensor:
     from captum.attr import LayerGradCam
 
-    found = LayerGradCam(asked.scores, asked.layer).attribute(
-        asked.image, target=asked.target, relu_attributions=True
-    )
+    found = LayerGradCam(asked.scores, asked.layer).attribute(asked.image, target=asked.target, relu_attributions=True)
     return _only(found)[0, 0]
 
 
@@ -82,7 +80,11 @@ def _occlusion(asked: Question) -> Tensor:
     stride = (c, max(1, window[1] // 2), max(1, window[2] // 2))
     method = Occlusion(asked.scores)
     found = method.attribute(
-        asked.image.detach(), sliding_window_shapes=window, strides=stride, target=asked.target, perturbations_per_eval=16
+        asked.image.detach(),
+        sliding_window_shapes=window,
+        strides=stride,
+        target=asked.target,
+        perturbations_per_eval=16,
     )
     return _only(found)[0].mean(0)
 

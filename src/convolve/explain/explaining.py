@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from convolve.analysis.trace import Input
 from convolve.errors import ShapeError, UnknownNameError, UsageError
 from convolve.explain import activations, attribution, layers
 from convolve.explain.filters import filters_of
-from convolve.explain.records import Findings, Layer, Measured, Moment, Unit
+from convolve.explain.records import Attribution, Findings, Layer, Measured, Moment, Unit
 
 SHOWN_CLASSES = 10
 MEASURED_PER_LAYER = 3
@@ -44,7 +43,13 @@ def explain(
     The model keeps the last weights; its flags and gradients come back as they were.
     Raises ShapeError for an image that does not fit, UsageError for a model without a convolution, UnknownNameError for names.
     """
-    report = examine(model, [Input(tuple(image.shape), image.dtype)])
+    try:
+        report = examine(model, [Input(tuple(image.shape), image.dtype)])
+    except ShapeError:
+        leaves = [type(module).__name__ for module in model.modules() if next(module.children(), None) is None]
+        if not any("Conv" in name for name in leaves):  # then no other image helps
+            raise layers.without_convolution(type(model).__name__, leaves) from None
+        raise
     layers.convolutions(report)
     everything = layers.candidates(report)
     shown, left_out = layers.chosen(everything, wishes.layers, report)
@@ -145,7 +150,7 @@ class _Plan:
         if not all(bool(torch.isfinite(row.values).all()) for row in maps):
             raise ShapeError("the maps must be finite", f"NaN or infinity at {label}", "check the weights")
         probabilities: tuple[tuple[str, float], ...] = ()
-        found: tuple[attribution.Attribution, ...] = ()
+        found: tuple[Attribution, ...] = ()
         if answer.ndim == 2 and self.target is not None:
             names = self._names(answer.shape[1])
             shares = answer.detach()[0].softmax(0).tolist()
@@ -162,12 +167,12 @@ class _Plan:
         self, kept: Mapping[str, Tensor], image: Tensor, strongest: Mapping[str, tuple[Unit, ...]]
     ) -> list[Measured]:
         per_layer, every = self._affordable()
-        found = []
-        for number, layer in enumerate(reversed(self.layers)):
-            if number % every == 0:
-                for unit in strongest[layer.name][:per_layer]:
-                    found.append(activations.measure(kept[layer.name], image, layer, unit))
-        return found[::-1]
+        chosen = self.layers[::-1][::every][::-1]
+        return [
+            activations.measure(kept[layer.name], image, layer, unit)
+            for layer in chosen
+            for unit in strongest[layer.name][:per_layer]
+        ]
 
     def _affordable(self) -> tuple[int, int]:
         """How many units of how many layers (every which, from the last) are measured."""
@@ -189,13 +194,11 @@ class _Plan:
 
     def said_of_measuring(self) -> list[str]:
         per_layer, every = self._affordable()
-        units = "its strongest unit" if per_layer == 1 else f"its {per_layer} strongest units"
+        units = "the strongest unit" if per_layer == 1 else f"the {per_layer} strongest units"
         if every == 1:
-            return [f"gradients are measured for each layer's {units.removeprefix('its ')}"]
-        return [
-            f"gradients are measured for {len(self.layers[::-1][::every])} of {len(self.layers)} layers, {units} each; "
-            "name fewer layers with --layer to have more"
-        ]
+            return [f"gradients are measured for {units} of each layer"]
+        chosen = f"{len(self.layers[::-1][::every])} of the {len(self.layers)} layers"
+        return [f"gradients are measured for {units} of each of {chosen}; name fewer with --layer to have more"]
 
 
 def _said_of_layers(shown: Sequence[Layer], left_out: Sequence[str]) -> list[str]:
@@ -223,8 +226,3 @@ def _class_number(name: str, names: Sequence[str]) -> int:
     if name.isdigit() and int(name) < len(names):
         return int(name)
     raise UnknownNameError.of("class", name, names)
-
-
-def state_of(model: nn.Module) -> dict[str, Any]:
-    """A copy of the weights, to put back."""
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}

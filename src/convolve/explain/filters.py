@@ -13,7 +13,7 @@ from convolve.explain.records import Filters
 
 SHOWN_LAYERS = 2
 MOST_FILTERS, MOST_KERNELS = 64, 8
-MOST_DEEP_FILTERS = 12  # of a layer behind the first, whose filters have many kernels
+MOST_DEEP_FILTERS = 6  # of a layer behind the first, whose filters have many kernels
 
 
 def filters_of(model: nn.Module, report: Report) -> tuple[Filters, ...]:

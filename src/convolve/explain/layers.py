@@ -20,20 +20,35 @@ from convolve.explain.records import Axis, Layer, Runs, Sight
 MOST_LAYERS = 24
 MOST_MAPS = 16
 PAGE_UNITS = 900_000  # how many units all shown maps of all moments have together
-_WINDOWS = ("conv", "max_pool", "avg_pool", "lp_pool", "adaptive", "fractional", "interpolate", "upsample", "cat", "linear")
+_WINDOWS = (
+    "conv",
+    "max_pool",
+    "avg_pool",
+    "lp_pool",
+    "adaptive",
+    "fractional",
+    "interpolate",
+    "upsample",
+    "cat",
+    "linear",
+)
 
 
 def convolutions(report: Report) -> list[Row]:
     """The rows that convolve. Raises UsageError when there is none."""
     found = [row for row in report.rows if row.op.startswith("conv")]
     if not found:
-        kinds = ", ".join(dict.fromkeys(row.module for row in report.rows)) or "nothing"
-        raise UsageError(
-            "explain shows convolutions, and this model has none",
-            f"{report.model} consists of {kinds}",
-            "name a model with a convolution",
-        )
+        raise without_convolution(report.model, [row.module for row in report.rows])
     return found
+
+
+def without_convolution(model: str, modules: Sequence[str]) -> UsageError:
+    """The error for a model that consists of `modules` only."""
+    return UsageError(
+        "explain shows convolutions, and this model has none",
+        f"{model} consists of {', '.join(dict.fromkeys(modules)) or 'nothing'}",
+        "name a model with a convolution",
+    )
 
 
 def candidates(report: Report) -> list[Layer]:
@@ -108,7 +123,8 @@ def chosen(layers: Sequence[Layer], names: Sequence[str], report: Report) -> tup
             "wrap its convolutions in modules (torch.nn.Conv2d)",
         )
     if names:
-        return [named(layers, name, report) for name in dict.fromkeys(names)], []
+        wished = {layer.name: layer for layer in (named(layers, name, report) for name in names)}
+        return list(wished.values()), []
     kept = list(layers)
     if len(kept) > MOST_LAYERS:
         paths = {layer.path for layer in kept}
@@ -122,10 +138,13 @@ def chosen(layers: Sequence[Layer], names: Sequence[str], report: Report) -> tup
 
 def named(layers: Sequence[Layer], name: str, report: Report) -> Layer:
     """The layer called `name`, or the last one inside the module of that name. Raises UnknownNameError with the nearest names."""
-    exact = [layer for layer in layers if name in (layer.name, layer.path)]
-    inside = [layer for layer in layers if layer.path.startswith(name + ".")]
-    if exact or inside:
-        return (exact or inside)[-1]
+    for fits in (
+        [layer for layer in layers if layer.name == name],
+        [layer for layer in layers if layer.path == name],
+        [layer for layer in layers if layer.path.startswith(name + ".")],
+    ):
+        if fits:
+            return fits[-1]
     known = [row for row in report.rows if row.name == name or row.path == name]
     if known:  # it exists, and is shown under the name of the activation behind it, or gives no map
         index = known[-1].index
@@ -138,7 +157,7 @@ def named(layers: Sequence[Layer], name: str, report: Report) -> Layer:
             f"{name} gives {'x'.join(map(str, known[-1].output))}",
             f"use one of {', '.join(layer.name for layer in layers[-3:])}",
         )
-    raise UnknownNameError.of("layer", name, [layer.name for layer in layers])
+    raise UnknownNameError.of("layer", name, [row.name for row in report.rows if len(row.output) == 4])
 
 
 def allotted(layers: Sequence[Layer], moments: int) -> list[Layer]:

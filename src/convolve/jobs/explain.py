@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -140,7 +141,13 @@ def explain_image(
     folder = new_folder("runs", f"{_slug(name)}-explained") if place is None else new_folder(place.parent, place.name)
     shape = "x".join(map(str, pixels.shape))
     content = draw.content(
-        model=subject.name, code=subject.code, image=name, input_shape=shape, pixels=pixels.numpy(), findings=found, notes=notes
+        model=subject.name,
+        code=subject.code,
+        image=name,
+        input_shape=shape,
+        pixels=pixels.numpy(),
+        findings=found,
+        notes=notes,
     )
     files = {"page": folder / "page.html"}
     page.write(draw.page_of(content), files["page"])
@@ -149,7 +156,15 @@ def explain_image(
         write(drawing, files[kind])
     seconds = time.perf_counter() - started
     return Explanation(
-        subject.name, name, pixels, found, notes, folder, {key: str(path) for key, path in files.items()}, seconds, content
+        subject.name,
+        name,
+        pixels,
+        found,
+        notes,
+        folder,
+        {key: str(path) for key, path in files.items()},
+        seconds,
+        content,
     )
 
 
@@ -193,13 +208,23 @@ def _subject(model: Any, picture: Image.Image, shape: str | None, seed: int) -> 
             module = build(word, in_channels=c, img_size=(h, w))
     rule, notes = _rule(module, found.input, picture, shape)
     random = f"the weights are random (seed {seed}): these are the maps of the architecture, not of a trained network"
-    return _Subject(module, word, repr(word), rule, None, [("random weights", lambda: None)], (random, *notes))
+    return _Subject(
+        module,
+        word,
+        json.dumps(word, ensure_ascii=False),
+        rule,
+        None,
+        [("random weights", lambda: None)],
+        (random, *notes),
+    )
 
 
 def _trained(classifier: Classifier, path: Path | None, shape: str | None) -> _Subject:
     if shape is not None:
         own = "x".join(map(str, (classifier.preprocessing.channels, *classifier.preprocessing.size)))
-        raise UsageError("a trained model has its own input", f"got --input {shape}; it takes {own}", "leave --input away")
+        raise UsageError(
+            "a trained model has its own input", f"got --input {shape}; it takes {own}", "leave --input away"
+        )
     net = classifier.net
     name = str(classifier.card["architecture"]["name"])
     best = classifier.card["metrics"].get("best_epoch")
@@ -217,8 +242,8 @@ def _trained(classifier: Classifier, path: Path | None, shape: str | None) -> _S
         taken = card["snapshot"]
         when = f"step {taken['step']:,} (epoch {taken['epoch']:.3g})" if taken["step"] else "step 0 (random weights)"
         weights.append((when, lambda tensors=tensors, file=file: load_weights(net, tensors, file)))  # type: ignore[misc]
-    weights.append((label, lambda: net.load_state_dict(final)))  # type: ignore[arg-type, return-value]
-    code = repr(os.fspath(path)) if path is not None else "model"
+    weights.append((label, lambda: net.load_state_dict(final)))
+    code = json.dumps(os.fspath(path), ensure_ascii=False) if path is not None else "model"
     return _Subject(net, name, code, classifier.preprocessing, classifier.classes, weights, notes)
 
 
@@ -273,4 +298,6 @@ def _checked(out: str | os.PathLike[str] | None) -> Path | None:
 
 
 def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name).strip(".-")[:60] or "image"
+    return (
+        "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name).strip(".-")[:60] or "image"
+    )

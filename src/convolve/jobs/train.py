@@ -20,8 +20,9 @@ from convolve.data.preprocess import normalise
 from convolve.data.records import Dataset
 from convolve.data.statistics import measure as measure_statistics
 from convolve.draw.style import write
-from convolve.draw.training import confusion, curves
+from convolve.draw.training import augmentation, confusion, curves, filter_sheet
 from convolve.errors import InputError, InterruptedRunError, UnknownNameError, UsageError
+from convolve.explain.filters import first_filters
 from convolve.jobs.folder import STATE_FORMAT, RunFolder
 from convolve.jobs.results import Run, Score
 from convolve.jobs.versions import processor, versions
@@ -30,12 +31,13 @@ from convolve.models.file import load_weights
 from convolve.models.file import read as read_file
 from convolve.models.file import write as write_file
 from convolve.training.augment import Movement
-from convolve.training.fit import fit, seconds_per_epoch
+from convolve.training.fit import fit, seconds_per_epoch, steps_per_epoch
 from convolve.training.measure import measure
 from convolve.training.options import Options
 from convolve.training.records import Epoch, Observer, Silent, State, clock
 
 DEFAULT_MODEL = "lenet_relu"
+SHEET_IMAGES, SHEET_EPOCHS = 6, 7  # of the picture of moved images
 FEWEST_STEPS = 10  # an epoch has at least so many; the batch shrinks for it
 FEWEST_UPDATES = 800  # a run has at least so many; small data get more epochs for it
 FEW_IMAGES = 20_000  # below, the images are moved a little in every epoch, against overfitting
@@ -58,6 +60,7 @@ def train(
     workers: int | None = None,
     val_split: float | None = None,
     augment: str = "auto",
+    snapshots: int = 0,
     out: str | os.PathLike[str] | None = None,
     observer: Observer | None = None,
 ) -> Run:
@@ -65,6 +68,8 @@ def train(
 
     `data` is None or "digits", a name that `convolve data get` fetched, a folder of IDX files, a folder of images (one
     sub-folder per class) or a .zip of one. What is left out is chosen from the data and the model, and said to `observer`.
+    `snapshots` sets of weights are kept on the way, the random ones first and the last ones last, closer together at the beginning,
+    where most happens: `convolve.explain_image` then shows how the network came about.
     `out` must not exist yet; it is runs/<data>-<model> in the current folder otherwise. The best epoch is chosen on
     validation images; the test images, where there are any, are read once, after training.
 
@@ -86,6 +91,7 @@ def train(
         seed=seed,
         val_split=val_split,
         augment=augment,
+        snapshots=snapshots,
     )
     find(model)  # an unknown model is reported before the data is read
     return _run(request, None, out, device, workers, observer or Silent())
@@ -128,6 +134,13 @@ class Request:
     seed: int
     val_split: float | None
     augment: str
+    snapshots: int = 0  # states that were saved before there were any lack it
+
+    def __post_init__(self) -> None:
+        if self.snapshots < 0 or self.snapshots == 1:
+            raise UsageError(
+                "snapshots are at least the first and the last weights", f"got {self.snapshots}", "use 2 or more, or 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -203,6 +216,16 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
         write_file(place.state, state.tensors, values, STATE_FORMAT)
         place.write_metrics([Epoch(**row) for row in state.values["progress"]["history"]])
 
+    steps = steps_per_epoch(len(data.train), options.batch_size)
+    wanted = snapshot_steps(request.snapshots, options.epochs * steps)
+
+    def after_step(done: int) -> None:
+        if done in wanted:
+            path = place.snapshot(done)
+            path.parent.mkdir(exist_ok=True)
+            taken = {"step": done, "of": options.epochs * steps, "epoch": done / steps}
+            write_file(path, net.state_dict(), {**card, "metrics": {}, "snapshot": taken})
+
     estimate = seconds_per_epoch(net, data.train, prepare, options)
     log.say(f"time      about {_duration(estimate)} per epoch, {_duration(estimate * options.epochs)} in all")
     try:
@@ -216,6 +239,7 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
             save_best=save_best,
             save_state=save_state,
             resume=saved.state if saved is not None else None,
+            after_step=after_step if wanted else None,
         )
     except InterruptedRunError as stopped:
         command = f"convolve train --resume {place.path}"
@@ -264,6 +288,9 @@ def _finish(
     write(curves(history, f"{request.model} on {data.name}"), plots / "curves.png")
     title = f"{split.name}: {outcome.accuracy:.2%} of {len(split):,} right"
     write(confusion(outcome.confusion().numpy(), data.classes, title), plots / "confusion.png")
+    _picture_filters(net, data, request, plots)
+    if options.movement:
+        _picture_movement(data, options, request, plots)
     log.say(f"result    {run.headline}  (best epoch {best_epoch}, {_duration(run.seconds)})")
     if run.test is None:
         log.say(
@@ -271,6 +298,39 @@ def _finish(
         )
     log.say(f"files     {place.path}")
     return replace(run, files=place.files())
+
+
+def snapshot_steps(count: int, steps: int) -> frozenset[int]:
+    """After which steps weights are kept: `count` of 0 … `steps`, quadratically spaced.
+
+    >>> sorted(snapshot_steps(5, 800))
+    [0, 50, 200, 450, 800]
+    """
+    return frozenset(round(steps * (number / (count - 1)) ** 2) for number in range(count)) if count else frozenset()
+
+
+def _picture_filters(net: nn.Module, data: Dataset, request: Request, plots: Path) -> None:
+    found = first_filters(net, (1, data.channels, *data.size))
+    if found is not None:
+        sheet = filter_sheet(
+            [(found.layer, found.weight.numpy(), found.total)], f"the first filters of {request.model} on {data.name}"
+        )
+        write(sheet, plots / "filters.png")
+
+
+def _picture_movement(data: Dataset, options: Options, request: Request, plots: Path) -> None:
+    """plots/augmentation.png: the first training images as they are, and as the first epochs moved them."""
+    indices = torch.arange(min(SHEET_IMAGES, len(data.train)))
+    images = data.train.images.batch(indices).float()
+    versions = [images] + [
+        options.movement.apply(images, options.seed, epoch, indices) for epoch in range(SHEET_EPOCHS)
+    ]
+    sheet = torch.stack(versions, 1).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    largest = f"shift {options.movement.shift:.0%}, scale {options.movement.scale:.0%}, turn {options.movement.turn:g}°"
+    write(
+        augmentation(sheet, f"how {data.name} was moved for {request.model}: at most {largest}"),
+        plots / "augmentation.png",
+    )
 
 
 class _Log:

@@ -89,7 +89,7 @@
   let drawing = 0;
   const drawImage = async () => {
     const turn = ++drawing;
-    const room = screen.parentElement.clientWidth, tall = innerHeight * (innerWidth <= 860 ? 0.3 : 0.52);
+    const room = screen.parentElement.clientWidth, tall = innerHeight * (innerWidth <= 860 ? 0.25 : 0.52);
     const scale = Math.min(room / W, tall / H), ratio = devicePixelRatio || 1;
     const found = rectangles(), box = hull(found), about = measured(), chosen = now().attributions.find((a) => a.method === state.show);
     const layer = state.show === "gradient" && about ? await heat(about.sprite) : chosen ? await heat(chosen.sprite) : null;
@@ -161,13 +161,13 @@
     const sees = box ? `${layer.sight.exact ? "" : "at most "}${box[1] - box[0] + 1} × ${box[3] - box[2] + 1} pixels of ${H} × ${W}` : "nothing";
     const button = el("button", { onclick: () => copy(code, button) }, "Copy");
     $("#unit").replaceChildren(
-      el("h2", {}, `${layer.name}, map ${state.channel}`),
+      el("h2", {}, `${layer.name}, map ${state.channel}, row ${state.row}, column ${state.column}`),
       el("dl", {},
-        el("dt", {}, "unit"), el("dd", { id: "place" }, `row ${state.row}, column ${state.column} of ${layer.shape[1]} × ${layer.shape[2]}`),
+        el("dt", { class: "wordy" }, "unit"), el("dd", { class: "wordy", id: "place" }, `one of ${layer.shape[1]} × ${layer.shape[2]} in this map`),
         el("dt", {}, "value"), el("dd", { id: "value" }, value),
         el("dt", {}, "sees"), el("dd", { id: "sees" }, sees),
         box ? [el("dt", { class: "wordy" }, "where"), el("dd", { class: "wordy", id: "where" }, `rows ${span(box.slice(0, 2))}, columns ${span(box.slice(2))}: ${pixelsSeen(found).toLocaleString("en")} pixels`)] : null,
-        el("dt", {}, "follows"), el("dd", { id: "follows" }, about ? `${about.touched.toLocaleString("en")} pixels have a gradient, ${about.outside} outside the theory` : "not measured for this unit")),
+        el("dt", { class: "wordy" }, "follows"), el("dd", { class: "wordy", id: "follows" }, about ? `${about.touched.toLocaleString("en")} pixels have a gradient, ${about.outside} outside the theory` : "not measured for this unit")),
       el("div", { class: "code" }, el("pre", {}, code), button));
     $("#legend").textContent = legend();
   };
@@ -213,8 +213,8 @@
     const panels = [];
     for (const group of now().filters) {
       const [count, kernels, r, s] = group.shape, pixels = await decoded(group.sprite.png), plain = kernels === 3;
-      const across = plain || kernels === 1 ? Math.min(count, 16) : kernels, cells = plain ? count : count * kernels;
-      const zoom = Math.max(3, Math.floor(34 / Math.max(r, s))), gap = 3;
+      const across = plain || kernels === 1 ? Math.min(count, count <= 8 ? count : count <= 32 ? 8 : 12) : kernels, cells = plain ? count : count * kernels;
+      const zoom = Math.max(3, Math.floor(Math.min(48, 420 / across) / Math.max(r, s))), gap = 3;
       const canvas = el("canvas", { width: across * (s * zoom + gap) - gap, height: Math.ceil(cells / across) * (r * zoom + gap) - gap, role: "img", "aria-label": `filters of ${group.layer}` });
       const context = canvas.getContext("2d");
       for (let cell = 0; cell < cells; cell++)
@@ -249,7 +249,7 @@
   };
   const place = (event, layer) => {
     const box = event.currentTarget.getBoundingClientRect(), [, h, w] = layer.shape;
-    const cut = (value, size) => Math.max(0, Math.min(size - 1, Math.floor(value * size / layer.step / 1) * layer.step));
+    const cut = (value, size) => Math.max(0, Math.min(size - 1, Math.floor(value * size / layer.step) * layer.step));
     return [cut((event.clientY - box.top) / box.height, h), cut((event.clientX - box.left) / box.width, w)];
   };
   const keys = (event, number) => {
