@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from explain.models import Dilated, UNet
 from torch import Tensor, nn
 
 import convolve
@@ -18,6 +17,7 @@ from convolve.explain import activations, attribution, layers
 from convolve.explain.explaining import Wishes, explain
 from convolve.explain.records import Findings
 from convolve.models import create
+from explain.models import Dilated, UNet
 
 SMALL = 79  # AlexNet and GoogLeNet at this size have maps of more than one position and odd borders
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from explain.models import Dilated, Perceptron, UNet
 from PIL import Image
 from torch import nn
 
@@ -22,8 +21,7 @@ from convolve.draw.page import MOST_BYTES
 from convolve.errors import ConvolveError, InputError, ShapeError, UnknownNameError, UsageError
 from convolve.jobs.explain import Explanation
 from convolve.jobs.results import Run
-
-HERE = Path(__file__).parent
+from explain.models import Dilated, Perceptron, UNet
 
 
 def data_of(page: str | Path) -> dict[str, Any]:
@@ -106,7 +104,10 @@ def test_probabilities_and_weights_are_the_models_own(run: Run, photos: Path, tm
     assert "<b>" + "猫" not in page  # class names and file names are escaped
     assert shown._repr_html_().startswith("<iframe srcdoc=")
     assert set(shown.files) == {"page", "maps", "receptive-field", "filters", "attribution"}
-    assert all(Image.open(path).size[0] > 200 for kind, path in shown.files.items() if kind != "page")
+    for kind, path in shown.files.items():
+        if kind != "page":
+            with Image.open(path) as picture:
+                assert picture.size[0] > 200
     json.dumps(shown.to_json(), allow_nan=False)
 
 
@@ -180,8 +181,15 @@ def test_bad_input_gets_one_clear_error_and_leaves_nothing(
 def test_an_unwritable_target_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here", encoding="utf-8")
     with pytest.raises(UsageError, match="results are not written over others"):
-        convolve.explain_image(
-            "no such model", "sample:china", out=tmp_path / "file"
-        ) if False else convolve.explain_image(Dilated(), "sample:china", out=tmp_path / "file")
-    with pytest.raises(ConvolveError, match="cannot write .*; .*file is a file; choose a place"):
+        convolve.explain_image(Dilated(), "sample:china", out=tmp_path / "file")
+    with pytest.raises(ConvolveError, match=r"cannot write .*; .*file is a file; choose a place"):
         convolve.explain_image(Dilated(), "sample:china", out=tmp_path / "file" / "deeper")
+
+
+@pytest.mark.slow
+def test_vgg16_on_a_photo_takes_less_than_15_seconds_and_2_megabytes(tmp_path: Path) -> None:
+    shown = convolve.explain_image("vgg16", "sample:china", out=tmp_path / "vgg16")
+    assert Path(shown.files["page"]).stat().st_size < MOST_BYTES
+    assert shown.seconds < 15
+    assert len(shown.findings.layers) == 18
+    assert all(row.outside == 0 for row in shown.findings.last.measured)

@@ -173,14 +173,17 @@
   };
 
   // --- choosing --------------------------------------------------------------------------------------------------------
+  const centre = ({ shape: [, h, w], step }, { row, column }) => {
+    const part = (index, size) => `${100 * (Math.floor(index / step) + 0.5) / Math.ceil(size / step)}%`;
+    return { left: part(column, w), top: part(row, h) };
+  };
   const marks = () => {
     $$(".here").forEach((node) => node.remove());
     $$(".map.chosen").forEach((node) => node.classList.remove("chosen"));
     const figure = $(`.map[data-layer="${state.layer}"][data-channel="${state.channel}"]`);
     if (!figure) return;
     figure.classList.add("chosen");
-    const [, h, w] = data.layers[state.layer].shape;
-    $(".frame", figure).append(el("i", { class: "here", style: { left: `${100 * (state.column + 0.5) / w}%`, top: `${100 * (state.row + 0.5) / h}%` } }));
+    $(".frame", figure).append(el("i", { class: "here", style: centre(data.layers[state.layer], state) }));
   };
   const show = (what) => {
     state.show = what;
@@ -241,7 +244,7 @@
     const layer = data.layers[number];
     for (const m of now().measured[number] || []) {
       const frame = $(`.map[data-layer="${number}"][data-channel="${m.channel}"] .frame`);
-      if (frame) frame.append(el("i", { class: "dot", style: { left: `${100 * (m.column + 0.5) / layer.shape[2]}%`, top: `${100 * (m.row + 0.5) / layer.shape[1]}%` } }));
+      if (frame) frame.append(el("i", { class: "dot", style: centre(layer, m) }));
     }
     const chips = $(`#layer-${number} .chips`);
     chips.replaceChildren("strongest units", ...now().maps[number].strongest.map((unit) =>
@@ -249,7 +252,10 @@
   };
   const place = (event, layer) => {
     const box = event.currentTarget.getBoundingClientRect(), [, h, w] = layer.shape;
-    const cut = (value, size) => Math.max(0, Math.min(size - 1, Math.floor(value * size / layer.step) * layer.step));
+    const cut = (value, size) => {
+      const cells = Math.ceil(size / layer.step);
+      return layer.step * Math.max(0, Math.min(cells - 1, Math.floor(value * cells)));
+    };
     return [cut((event.clientY - box.top) / box.height, h), cut((event.clientX - box.left) / box.width, w)];
   };
   const keys = (event, number) => {
