@@ -334,6 +334,7 @@
     moment(state.moment);
     marks();
     document.documentElement.dataset.ready = "yes";
+    (async () => { for (let n = 0; n < data.layers.length; n++) await paintLayer(n); })(); // also for print
   });
   document.addEventListener("themechange", () => { if (palette) { repaint(); moment(state.moment); } });
   addEventListener("resize", () => { if (palette) drawImage(); });
