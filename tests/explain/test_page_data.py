@@ -76,12 +76,12 @@ def test_the_numbers_of_the_page_are_those_of_the_network(shown: Explanation) ->
             for m in moment["measured"][str(order.index(row.layer))]
             if (m["channel"], m["row"], m["column"]) == (row.unit.channel, row.unit.row, row.unit.column)
         )
-        _, h, w = packed["sprite"]["shape"]
-        gradient = np.zeros(found.size)
-        gradient[packed["top"] : packed["top"] + h, packed["left"] : packed["left"] + w] = unpacked(packed["sprite"])[0]
+        _, h, w = packed["root"]["shape"]
+        root = np.zeros(found.size)
+        root[packed["top"] : packed["top"] + h, packed["left"] : packed["left"] + w] = unpacked(packed["root"])[0]
         truth = row.gradient.numpy()
-        assert np.array_equal(gradient > 0, truth > 0)  # a gradient that is not zero is never drawn as zero
-        assert np.abs(gradient - truth).max() <= truth.max() / GRADIENT_LEVELS * 1.001
+        assert np.array_equal(root > 0, truth > 0)  # a gradient that is not zero is never drawn as zero
+        assert np.abs(root - np.sqrt(truth)).max() <= np.sqrt(truth.max()) / GRADIENT_LEVELS * 1.001
         assert packed["touched"] == row.touched == int((truth > 0).sum())
     for method, page in zip(found.last.attributions, moment["attributions"], strict=True):
         assert np.abs(unpacked(page["sprite"])[0] - method.values.numpy()).max() <= page["sprite"]["limit"] / 250

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from convolve.explain.records import Axis, Filters, Findings, Layer, Measured, Moment, Unit
 
 GRADIENT_LEVELS = 15  # fewer than 255: gradients look like noise, which no picture format makes small
-PICTURE_MAPS = 8
+PICTURE_MAPS, TILE = 8, 128  # pixels of a tile
 
 
 def sprite(values: np.ndarray, signed: bool | None = None) -> dict[str, Any]:
@@ -135,20 +135,21 @@ def _unit(unit: Unit) -> dict[str, Any]:
 
 
 def _measured(row: Measured) -> dict[str, Any]:
-    """The unit, and its gradient in few levels, cut to where it is not zero; no value that is not zero becomes zero."""
+    """The unit, and the square root of its gradient in few levels, cut to where it is not zero; only zero is drawn as zero."""
     gradient = row.gradient.numpy()
     rows, columns = np.nonzero(gradient)
     top, left = (int(rows.min()), int(columns.min())) if len(rows) else (0, 0)
     part = gradient[top : rows.max() + 1, left : columns.max() + 1] if len(rows) else gradient[:1, :1]
-    limit = float(part.max()) or 1.0
-    levels = np.ceil(part / limit * GRADIENT_LEVELS) / GRADIENT_LEVELS * limit
+    root = np.sqrt(part)
+    limit = float(root.max()) or 1.0
+    levels = np.ceil(root / limit * GRADIENT_LEVELS) / GRADIENT_LEVELS * limit
     return {
         **_unit(row.unit),
         "top": top,
         "left": left,
         "touched": row.touched,
         "outside": row.outside,
-        "sprite": sprite(levels[None], signed=False),
+        "root": sprite(levels[None], signed=False),
     }
 
 
@@ -178,22 +179,25 @@ def _maps(findings: Findings) -> Figure:
     """One row per layer: its name, and up to eight maps side by side."""
     rows = len(findings.layers)
     drawing = figure(10, 0.5 + 1.05 * rows)
-    for axes, layer, maps in zip(
-        drawing.subplots(rows, 1, squeeze=False)[:, 0], findings.layers, findings.last.maps, strict=True
-    ):
-        values = maps.values.numpy()[:PICTURE_MAPS]
-        number, h, w = values.shape
-        limit = float(np.abs(maps.values.numpy()).max()) or 1.0
-        strip = np.ones((h, (w + max(1, w // 16)) * PICTURE_MAPS, 3))
-        for index, value in enumerate(values):
-            start = index * (w + max(1, w // 16))
-            strip[:, start : start + w] = diverging(np.sign(value) * np.sqrt(np.abs(value) / limit))
+    panels = drawing.subplots(rows, 1, squeeze=False)[:, 0]
+    for axes, layer, maps in zip(panels, findings.layers, findings.last.maps, strict=True):
+        values = maps.values.numpy()
+        limit = float(np.abs(values).max()) or 1.0
+        shown = values[:PICTURE_MAPS]
+        number, h, w = shown.shape
+        tall = round(TILE * min(2.0, max(0.5, h / w)))
+        strip = np.ones((tall, (TILE + TILE // 16) * PICTURE_MAPS, 3))
+        for index, value in enumerate(shown):
+            tile = value[np.arange(tall) * h // tall][
+                :, np.arange(TILE) * w // TILE
+            ]  # nearest, to one size for all layers
+            start = index * (TILE + TILE // 16)
+            strip[:, start : start + TILE] = diverging(np.sign(tile) * np.sqrt(np.abs(tile) / limit))
         axes.imshow(strip, interpolation="nearest")
         axes.axis("off")
         c, h, w = layer.shape
-        axes.set_title(
-            f"{layer.name}   {layer.words}   {c} x {h} x {w}, {number} shown", fontsize=7, loc="left", parse_math=False
-        )
+        words = f"{layer.name}   {layer.words}   {c} x {h} x {w}, {number} shown"
+        axes.set_title(words, fontsize=7, loc="left", parse_math=False)
     return drawing
 
 
@@ -249,7 +253,7 @@ def _attributions(shown: Mapping[str, Any], pixels: np.ndarray, last: Moment) ->
         heat = np.zeros((*share.shape, 4))
         ends = [[int(end[i : i + 2], 16) / 255 for i in (1, 3, 5)] for end in (BLUE, ORANGE)]
         heat[..., :3] = np.where(share[..., None] >= 0, ends[0], ends[1])
-        heat[..., 3] = np.sqrt(np.abs(share))
+        heat[..., 3] = 0.92 * np.abs(share) ** 0.75
         axes.imshow(_faded(pixels))
         axes.imshow(heat, extent=(-0.5, w - 0.5, h - 0.5, -0.5), interpolation="bilinear" if row.layer else "nearest")
         where = f" at {row.layer}" if row.layer else ""

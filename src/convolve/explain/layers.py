@@ -83,7 +83,7 @@ def candidates(report: Report) -> list[Layer]:
     for (path, call), index in sorted(ends.items(), key=lambda item: item[1]):
         row = rows[index]
         own = [rows[s.index] for s in steps if s.path == path and s.call == call]
-        words = row.module + (f" {row.detail}" if row.detail and len(own) == 1 else "")
+        words = row.module + (f" {row.detail}" if row.detail and steps[index].leaf and len(own) == 1 else "")
         names = {r.name for r in own}
         before = {index_of[s] for r in own for s in r.sources if s not in names and s in index_of}
         pointwise = all(r.output == row.output and not r.op.startswith(_WINDOWS) for r in own)

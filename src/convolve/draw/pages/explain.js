@@ -76,12 +76,13 @@
       for (let i = top; i <= bottom; i++) for (let j = left; j <= right; j++) if (!seen[i * W + j]) { seen[i * W + j] = 1; count++; }
     return count;
   };
-  const heat = async (sprite, number = 0) => {
+  // A see-through picture of a sprite's share of its limit; `bend` below 1 lifts what is weak.
+  const heat = async (sprite, above, bend) => {
     const pixels = await decoded(sprite.png), [, h, w] = sprite.shape;
     const canvas = el("canvas", { width: w, height: h }), context = canvas.getContext("2d"), out = context.createImageData(w, h);
     for (let i = 0; i < h * w; i++) {
-      const part = share(sprite, pixels[4 * (number * h * w + i)]), strength = Math.sqrt(Math.abs(part));
-      out.data.set([...(part < 0 ? palette.heat.below : palette.heat.above), Math.round(255 * Math.min(1, strength))], 4 * i);
+      const part = share(sprite, pixels[4 * i]);
+      out.data.set([...(part < 0 ? palette.heat.below : above), Math.round(235 * Math.min(1, Math.abs(part) ** bend))], 4 * i);
     }
     context.putImageData(out, 0, 0);
     return canvas;
@@ -92,7 +93,7 @@
     const room = screen.parentElement.clientWidth, tall = innerHeight * (innerWidth <= 860 ? 0.25 : 0.52);
     const scale = Math.min(room / W, tall / H), ratio = devicePixelRatio || 1;
     const found = rectangles(), box = hull(found), about = measured(), chosen = now().attributions.find((a) => a.method === state.show);
-    const layer = state.show === "gradient" && about ? await heat(about.sprite) : chosen ? await heat(chosen.sprite) : null;
+    const layer = state.show === "gradient" && about ? await heat(about.root, palette.heat.below, 1) : chosen ? await heat(chosen.sprite, palette.heat.above, 0.75) : null;
     if (turn !== drawing) return;
     screen.width = Math.round(W * scale * ratio);
     screen.height = Math.round(H * scale * ratio);
@@ -124,7 +125,7 @@
     }
     if (!chosen && box) {
       const wide = Math.max(2, 2.5 * ratio), [top, bottom, left, right] = box;
-      for (const [width, style] of [[wide + 2 * ratio, colour("surface")], [wide, colour("kernel")]]) {
+      for (const [width, style] of [[wide + 2 * ratio, colour("surface")], [wide, colour("input")]]) {
         context.lineWidth = width;
         context.strokeStyle = style;
         context.strokeRect(left * s, top * t, (right - left + 1) * s, (bottom - top + 1) * t);
@@ -138,7 +139,7 @@
     if (state.show === "image") return "The image as the network sees it: its size and colours, before the normalisation.";
     if (state.show === "field") return "In colour: every pixel that the chosen unit can see, by theory, borders and branches included. The frame is its hull.";
     if (state.show === "gradient") return about
-      ? "How much the unit's value follows each pixel of this image (size of the gradient, square root). The frame is the theory."
+      ? "How much the unit's value follows each pixel of this image (square root of the gradient's size). The frame is the theory."
       : "The gradient was measured for the units with a dot on the maps: choose one of those.";
     return `${chosen.method}, for “${chosen.target}”: ${chosen.says}` + (chosen.layer ? `; looks at ${chosen.layer} (${chosen.sprite.shape[1]}×${chosen.sprite.shape[2]}, stretched to the image).` : ".")
       + (chosen.sprite.signed ? " Blue speaks for it, orange against." : "");
@@ -285,7 +286,7 @@
     data.layers.forEach((layer, number) => {
       const [c, h, w] = layer.shape, sight = layer.sight;
       const facts = [`${c} maps of ${h} × ${w}`, `${layer.channels.length === c ? "all" : `the ${layer.channels.length} strongest`} shown${layer.step > 1 ? `, every ${layer.step} rows and columns` : ""}`,
-        sight.size ? `a unit sees ${sight.size[0]} × ${sight.size[1]} pixels${sight.stride ? `, its neighbour ${sight.stride[1]} further` : ""}${sight.exact ? "" : " at most"}` : null].filter(Boolean).join(" · ");
+        sight.size ? `a unit sees ${sight.exact ? "" : "at most "}${sight.size[0]} × ${sight.size[1]} pixels${sight.stride ? `, stride ${[...new Set(sight.stride)].join(" × ")}` : ""}` : null].filter(Boolean).join(" · ");
       const maps = layer.channels.map((channel) => el("figure", { class: "map", "data-layer": number, "data-channel": channel },
         el("div", { class: "frame", onclick: (event) => choose(number, channel, ...place(event, layer)) }, el("canvas", { width: w, height: h })),
         el("figcaption", {}, `map ${channel}`)));
