@@ -70,7 +70,12 @@ PUBLIC: dict[str, str] = {
 __all__ = ["PUBLIC", "__version__", *PUBLIC]
 
 
+ROOMS = ("models", "nn")  # reached as convolve.nn.Conv2d and convolve.models.create after `import convolve`
+
+
 def __getattr__(name: str) -> Any:
+    if name in ROOMS:
+        return importlib.import_module(f"convolve.{name}")
     if name not in PUBLIC:
         raise AttributeError(f"module 'convolve' has no attribute {name!r}")
     value = getattr(importlib.import_module(PUBLIC[name]), name)
@@ -79,4 +84,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *ROOMS])

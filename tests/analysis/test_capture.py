@@ -200,12 +200,13 @@ def test_an_input_that_nothing_reads_is_reported() -> None:
     assert convolve.receptive_field(report, "avg_pool2d").inputs[1].count == 0
 
 
-def test_attention_and_recurrent_layers_are_counted_or_named() -> None:
+def test_attention_and_recurrent_layers_are_counted() -> None:
     report = convolve.inspect(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), "5x16")
     # q, k, v, output: 4 e^2; the feed-forward: 2 e f; per position, and 2 l^2 e for the attention
     assert report.totals.macs == 5 * (4 * 16 * 16 + 2 * 16 * 32) + 2 * 5 * 5 * 16
     assert not report.totals.uncounted
-    assert convolve.inspect(nn.LSTM(4, 3), "5x4").totals.uncounted
+    lstm = convolve.inspect(nn.LSTM(4, 3, batch_first=True), "5x4").totals
+    assert (lstm.macs, lstm.uncounted) == (5 * 4 * 3 * (4 + 3), ())
 
 
 def test_an_unbatched_image_has_positions_in_its_last_two_dimensions() -> None:
@@ -213,3 +214,35 @@ def test_an_unbatched_image_has_positions_in_its_last_two_dimensions() -> None:
     assert report.outputs == ((4, 7, 5),)
     assert [axis.size for axis in report.rows[0].fields[0].axes] == [3, 3]
     assert report.totals.macs == 35 * 4 * 27
+
+
+def test_our_operators_are_single_steps_with_torchs_names_and_numbers() -> None:
+    from convolve import nn as ours
+
+    def net(kind) -> nn.Module:  # type: ignore[no-untyped-def]
+        return nn.Sequential(
+            kind.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), kind.MaxPool2d(2), kind.AvgPool2d(3, 1, 1),
+            kind.ConvTranspose2d(8, 4, 4, 2, 1, groups=2), kind.AdaptiveAvgPool2d(3),
+        )  # fmt: skip
+
+    mine, theirs = (convolve.inspect(net(kind), "3x23x17") for kind in (ours, nn))
+    for a, b in zip(mine.rows, theirs.rows, strict=True):
+        assert (a.name, a.op, a.output, a.macs, a.macs_valid, a.flops, a.fields) == (
+            b.name, b.op, b.output, b.macs, b.macs_valid, b.flops, b.fields
+        )  # fmt: skip
+    # a padding that torch does not have: one step as well
+    same = convolve.inspect(
+        nn.Sequential(ours.MaxPool2d(3, 2, padding="same"), ours.Conv2d(1, 1, 4, 3, padding="same")), "1x8x9"
+    )
+    assert [(row.op, row.output) for row in same.rows] == [("max_pool2d", (1, 1, 4, 5)), ("conv2d", (1, 1, 2, 2))]
+    with torch.no_grad():
+        probe = torch.zeros(1, 1, 8, 9)
+        pool = ours.MaxPool2d(3, 2, padding="same")
+        for i in range(4):
+            for j in range(5):
+                seen = convolve.receptive_field(same, "0", (i, j)).inputs[0].pixels
+                for y in range(8):
+                    for x in range(9):
+                        image = probe.clone()
+                        image[0, 0, y, x] = 1
+                        assert bool(pool(image)[0, 0, i, j] > 0) == ((y, x) in seen)

@@ -63,5 +63,5 @@ def test_like_says_what_differs_and_fails_the_check() -> None:
     found = inspection("vgg16", "3x160x160", Questions(like="paper"))
     assert found.failures == ("the totals differ from paper's",)
     assert all("differs by -" in line for line in found.answer)
-    with pytest.raises(convolve.UsageError, match="unknown published total of vgg16; got 'd2l'; use .*torchvision"):
+    with pytest.raises(convolve.UsageError, match=r"unknown published total of vgg16; got 'd2l'; use .*torchvision"):
         inspection("vgg16", None, Questions(like="d2l"))

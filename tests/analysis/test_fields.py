@@ -253,3 +253,33 @@ def test_a_wrong_layer_or_index_is_said() -> None:
         convolve.receptive_field(report, "0", (6, 0))
     with pytest.raises(convolve.UsageError, match="2 spatial coordinates or all 4"):
         convolve.receptive_field(report, "0", (1,))
+
+
+@pytest.mark.parametrize(
+    ("mode", "seen"),
+    [
+        ("constant", [None, None, 0, 1, 2, 3, None]),
+        ("reflect", [2, 1, 0, 1, 2, 3, 2]),
+        ("replicate", [0, 0, 0, 1, 2, 3, 3]),
+        ("circular", [2, 3, 0, 1, 2, 3, 0]),
+    ],
+)
+def test_a_padding_position_holds_what_its_mode_says(mode: str, seen: list[int | None]) -> None:
+    class Padded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.pad(x, (2, 1), mode=mode)
+
+    report = convolve.inspect(Padded(), "1x4")
+    found = [sorted(convolve.receptive_field(report, report.rows[0].name, (j,)).inputs[0].pixels) for j in range(7)]
+    assert found == [[] if pixel is None else [(pixel,)] for pixel in seen]
+
+
+def test_a_branch_that_is_smaller_inside_may_be_larger_at_the_border() -> None:
+    class Border(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            cut = F.pad(x[:, :, 2:], (2, 0))
+            return F.avg_pool1d(cut, 3, 1, 1) + x
+
+    report = convolve.inspect(Border(), "1x8")
+    found = [sorted(i for (i,) in convolve.receptive_field(report, "add", (j,)).inputs[0].pixels) for j in range(4)]
+    assert found == [[0], [1, 2], [2, 3], [2, 3, 4]]

@@ -105,3 +105,13 @@ def test_what_autograd_keeps_is_counted_once_per_layer() -> None:
     # which is kept already; the last conv keeps the pooled map.
     assert [row.saved for row in report.rows] == [0, 4 * 64 * 4, 4 * 16 * 8, 4 * 16 * 4]
     assert report.totals.saved == 1024 + 512 + 256
+
+
+def test_the_optimisers_state_is_there_while_activations_peak() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 8, 3, padding=1), nn.Tanh())
+    plain, adam = (
+        convolve.inspect(net, "3x32x32", batch=4, optimizer=name).memory.training for name in ("sgd", "adam")
+    )
+    assert plain is not None
+    assert adam is not None
+    assert adam.bytes - plain.bytes == adam.optimizer == 2 * 4 * (224 + 584)

@@ -12,7 +12,7 @@ from PIL import Image
 
 import convolve
 from convolve.errors import InterruptedRunError, UsageError
-from convolve.jobs.train import snapshot_steps
+from convolve.jobs.snapshots import snapshot_steps
 from convolve.models import create
 from convolve.models.file import read
 from convolve.training.records import Silent

@@ -150,8 +150,9 @@ def test_pictures_smaller_than_the_kernel_and_flat_ones_work(tmp_path: Path) -> 
     for size in ((1, 1), (2, 9)):
         path = tmp_path / f"tiny-{size[0]}.png"
         Image.new("RGB", size, (200, 10, 60)).save(path)
-        found = convolve.filter_image(path, out=tmp_path / f"r-{size[0]}")
-        assert len(found.responses) == len(named_kernels())
+        names = list(named_kernels()) if size == (1, 1) else ["gaussian", "sobel", "gabor"]
+        found = convolve.filter_image(path, () if size == (1, 1) else names, out=tmp_path / f"r-{size[0]}")
+        assert [row.kernel.name for row in found.responses] == names
         for row in found.responses:
             expected = found.original / 255 if not row.kernel.signed else np.zeros((size[1], size[0], 1))
             np.testing.assert_allclose(row.values.permute(1, 2, 0).numpy(), expected, atol=1e-5)

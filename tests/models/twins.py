@@ -423,11 +423,13 @@ def network(name: str, variant: str) -> nn.Module:
     torch.manual_seed(0)
     net = create(name, variant=variant, img_size=twin.size, **twin.options).double()
     with torch.no_grad():
-        for parameter in net.parameters():
+        for parameter_name, parameter in net.named_parameters():
             if parameter.dim() > 1:
                 parameter.normal_(0, (2 / parameter[0].numel()) ** 0.5)
+            elif parameter_name.endswith("bias"):
+                parameter.uniform_(-1.5, 0.5)  # mostly negative: even a maximum over 3x3 windows meets the ReLU
             else:
-                parameter.uniform_(-0.5, 0.5).add_(0.7 if parameter.numel() > 1 else 0.1)
+                parameter.uniform_(0.2, 1.2)
         for buffer_name, buffer in net.named_buffers():
             if "running" in buffer_name:
                 buffer.uniform_(0.5, 1.5)

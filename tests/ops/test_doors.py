@@ -6,6 +6,7 @@ Once for `auto`, which ends in torch's own kernel, and once for a row of ours be
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -205,6 +206,22 @@ def test_compile_fullgraph_with_gradients(case: Case) -> None:
     close(torch.autograd.grad(got.sin().sum(), leaves), torch.autograd.grad(loss(case.torchs)(*leaves), leaves))
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's default compiler needs g++")
+@pytest.mark.usefixtures("dynamo")
+def test_torchs_default_compiler_gets_the_strides_it_was_promised() -> None:
+    """Inductor generates code for the strides of the fake result, and asserts them on the real one."""
+
+    def network(x: Tensor, w: Tensor) -> Tensor:
+        return convolve.conv2d(x, w, stride=2, padding="same", groups=2, algorithm="direct").relu()
+
+    x, w = randn(2, 4, 9, 8).to(memory_format=torch.channels_last).requires_grad_(), randn(6, 2, 3, 3).requires_grad_()
+    got = torch.compile(network, fullgraph=True)(x, w)
+    want = F.conv2d(F.pad(x, (0, 1, 1, 1)), w, None, 2, groups=2).relu()
+    close(got, want)
+    close(torch.autograd.grad(got.sin().sum(), (x, w)), torch.autograd.grad(want.sin().sum(), (x, w)))
+
+
 @pytest.mark.usefixtures("dynamo")
 def test_compile_keeps_sizes_dynamic_and_the_gradient_right(case: Case) -> None:
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
@@ -355,6 +372,24 @@ def test_the_operator_itself_differentiates_as_its_wrappers_do(case: Case) -> No
     got = torch.ops.convolve.conv.default(x, w, None, str(call))
     want = F.conv2d(x, w, **FORWARD)
     close(torch.autograd.grad(got.sin().sum(), (x, w)), torch.autograd.grad(want.sin().sum(), (x, w)))
+
+
+def test_tools_that_watch_a_model_see_torchs_own_operator() -> None:
+    """Also where a row of ours would compute it: fake tensors hold no numbers."""
+    seen: list[object] = []
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    assert convolve.why("1x1x512x512 k1 63x63 p31").chosen != "torch"
+    with FakeTensorMode(), Watch():
+        y = convolve.conv2d(torch.empty(1, 1, 512, 512), torch.empty(1, 1, 63, 63), padding=31)
+        convolve.conv_transpose1d(torch.empty(3, 4, 5), torch.empty(4, 2, 3))
+    assert y.shape == (1, 1, 512, 512)
+    assert F.conv2d in seen
+    assert F.conv_transpose1d in seen
 
 
 def test_a_call_is_prepared_once() -> None:

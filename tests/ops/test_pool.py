@@ -78,10 +78,8 @@ def random_case(seed: int) -> tuple[int, tuple[int, ...], dict, bool]:
         }
         ceil = rng.random() < 0.4
         window = Window.of(*(arguments[name] for name in ("kernel_size", "stride", "padding", "dilation")), axes=axes)
-        if (
-            min(window.output_size(size, ceil)) >= 1
-            and min(n + p + q for n, (p, q) in zip(size, window.padding, strict=True)) > 0
-        ):
+        cropped = min(side for pair in window.padding for side in pair) < 0
+        if min(window.output_size(size, ceil)) >= 1 and not (ceil and cropped):
             return axes, size, {**arguments, "ceil_mode": ceil}, ceil
 
 
@@ -425,6 +423,11 @@ def test_trainable_pooling_is_weight_times_pooled_plus_bias(axes: int, mode: str
         (lambda x: convolve.max_pool2d(x, 2.0), UsageError, "kernel_size must be an integer; got 2.0"),
         (lambda x: convolve.max_pool2d(x, (2, 2, 2)), UsageError, r"one value per axis \(2\)"),
         (lambda x: convolve.max_pool2d(x, 2, padding="smae"), UnknownNameError, "'smae'; use same"),
+        (
+            lambda x: convolve.max_pool2d(x, 2, 2, -1, ceil_mode=True),
+            UsageError,
+            "ceil_mode does not go with negative padding",
+        ),
         (lambda x: convolve.avg_pool2d(x.int(), 2), UsageError, "defined for int64"),
         (lambda x: convolve.max_pool2d(x.bool(), 2), UsageError, "real numbers; got torch.bool"),
         (lambda x: convolve.max_pool2d(x + 1j, 2), UsageError, "real numbers; got torch.complex64"),

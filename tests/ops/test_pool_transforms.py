@@ -178,12 +178,46 @@ def test_compiled_in_one_graph_equals_eager_in_value_and_gradient(case: str) -> 
         torch.testing.assert_close(torch.autograd.grad(got, x, weights), torch.autograd.grad(expected, x, weights))
 
 
+def test_one_compiled_graph_serves_several_sizes() -> None:
+    torch._dynamo.reset()
+
+    def several(x: Tensor) -> tuple[Tensor, ...]:
+        values, indices = convolve.max_pool2d(x, 2, 2, 3, return_indices=True)
+        uneven = convolve.max_pool2d(x, 3, 2, ((0, 1), (2, 1)))
+        return values, indices, uneven, convolve.avg_pool2d(x, 3, 2, "same", dilation=2)
+
+    compiled = torch.compile(several, fullgraph=True, dynamic=True, backend="aot_eager")
+    for shape in ((2, 3, 9, 11), (3, 3, 12, 8), (1, 5, 7, 7)):
+        x = images(*shape)
+        torch.testing.assert_close(compiled(x), several(x))
+
+
 def test_a_compiled_functional_gradient_is_right() -> None:
     torch._dynamo.reset()
     for case in ("max, uneven padding", "average, dilated"):
         x = images()
         compiled = torch.compile(torch.func.grad(curved(case)), fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(x), torch.func.grad(curved(case))(x))
+
+
+def test_a_tracer_sees_the_pooling_and_not_the_slices() -> None:
+    from torch.overrides import TorchFunctionMode
+
+    class Watch(TorchFunctionMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.names: list[str] = []
+
+        def __torch_function__(self, function, types, arguments=(), keywords=None):
+            self.names.append(getattr(function, "__name__", ""))
+            return function(*arguments, **(keywords or {}))
+
+    x = torch.randn(1, 8, 32, 32)
+    with torch.no_grad(), Watch() as watch:
+        watched = convolve.max_pool2d(x, 2), convolve.avg_pool2d(x, 2)
+    assert [name for name in watch.names if "pool" in name] == ["max_pool2d", "avg_pool2d"]
+    assert not any("maximum" in name or "add" in name for name in watch.names)
+    assert watched[0].equal(convolve.max_pool2d(x, 2))
 
 
 def test_inference_mode_equals_training_mode_to_rounding() -> None:

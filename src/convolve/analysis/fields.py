@@ -193,7 +193,7 @@ def _reshaped(factor: Factor, shape: Shape, output: Shape) -> Factor:
         behind = prod(output[dim + 1 :])
         if stride % behind == 0 and behind and size % (stride // behind * place.size) == 0:
             return Factor(Place(dim, stride // behind, place.size), reach)
-    for dim, size in enumerate(output):  # cut into pieces of `piece` indices: the outer part still has a place
+    for dim, size in reversed(list(enumerate(output))):  # cut into pieces: the outer part still has a place
         behind = prod(output[dim + 1 :])
         if behind > stride and behind % stride == 0 and size:
             piece = behind // stride

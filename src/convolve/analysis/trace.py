@@ -1,7 +1,7 @@
 """Run a model once without data, and write down what happened.
 
-The input and the parameters become fake tensors (torch's FakeTensorMode): they have shapes and no memory, so the time does
-not depend on the image's size. Two listeners are nested in the run. One hears the public calls (F.conv2d, torch.cat,
+The input and the parameters become tensors with shapes and no memory (of the meta device, or torch's fake tensors), so the
+time does not depend on the image's size. Two listeners are nested in the run. One hears the public calls (F.conv2d, torch.cat,
 x + y); a call whose name has a rule becomes one step. Inside any other call the second one hears torch's elementary
 operators and records those, so nothing goes unseen. Edges are by tensor identity. A third record is the memory: each
 storage's birth and death, in order, which in a training trace runs through the backward pass as well.
@@ -25,21 +25,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-)
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from convolve.analysis import records
 from convolve.analysis.names import function_name, in_place, operator_name
-from convolve.analysis.ours import in_torchs_words
+from convolve.analysis.ours import forward_of, in_torchs_words
 from convolve.analysis.records import Allocation, Parameter, Step, Trace
 from convolve.analysis.rules.registry import rule_of
 from convolve.errors import ConvolveError, UsageError
 
+_DEVICES = {"meta": "meta", "fake": "cpu"}
 _REFERENCE = "_convolve_reference"  # set on the trace's own tensors: which step made it
 
 
@@ -73,11 +69,27 @@ def run(
 
     Raises StoppedTraceError where the model's own code fails, UsageError where it needs data.
     """
+    if not data:
+        # Tensors of the meta device have shapes and no memory, too, and cost neither torch's compiler (a second to import) nor
+        # a copy of each result. They do not mix with tensors that a model makes itself: then fake ones are the judge.
+        try:
+            return _run(model, inputs, "meta", training, backward, arguments)
+        except (StoppedTraceError, UsageError):
+            return _run(model, inputs, "fake", training, backward, arguments)
+    return _run(model, inputs, "data", training, backward, arguments)
+
+
+def _run(
+    model: nn.Module,
+    inputs: Sequence[Input],
+    kind: str,
+    training: bool,
+    backward: bool,
+    arguments: Mapping[str, Any] | None,
+) -> Trace:
     recorder = _Recorder(type(model).__name__, training)
-    mode = None if data else FakeTensorMode(allow_non_fake_inputs=True)
     with _untouched(model), _silent(), contextlib.ExitStack() as stack:
-        if mode is not None:
-            stack.enter_context(mode)
+        errors = stack.enter_context(_fake()) if kind == "fake" else ()
         model.train(training)
         if _lazy(model):
             raise UsageError(
@@ -85,8 +97,8 @@ def run(
                 "got a model with Lazy layers",
                 "call inspect, which completes a copy, or run the model once",
             )
-        fakes = recorder.parameters(model, data)
-        tensors = [_input(item, data) for item in inputs]
+        fakes = recorder.parameters(model, kind)
+        tensors = [_input(item, kind) for item in inputs]
         for number, tensor in enumerate(tensors):
             recorder.enter(tensor, inputs[number].name or f"input{number or ''}")
         stack.enter_context(recorder.hooked(model))
@@ -101,7 +113,7 @@ def run(
             recorder.finish(result)
             if backward:
                 _backward(result, recorder)
-        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        except errors as error:
             raise _needs_data(error) from error
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError, KeyError) as error:
             if isinstance(error, ConvolveError) and not isinstance(error, ValueError):
@@ -123,9 +135,18 @@ def _silent() -> Iterator[None]:
         logger.disabled = before
 
 
-def _input(item: Input, data: bool) -> torch.Tensor:
-    if not data:
-        return torch.empty(item.shape, dtype=item.dtype)
+@contextlib.contextmanager
+def _fake() -> Iterator[tuple[type[Exception], ...]]:
+    """Tensors are fake inside; yields the errors that say that a value was wanted."""
+    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield DataDependentOutputException, DynamicOutputShapeException
+
+
+def _input(item: Input, kind: str) -> torch.Tensor:
+    if kind != "data":
+        return torch.empty(item.shape, dtype=item.dtype, device=_DEVICES[kind])
     if item.dtype.is_floating_point:
         return torch.rand(item.shape, dtype=item.dtype, generator=torch.Generator().manual_seed(0))
     return torch.zeros(item.shape, dtype=item.dtype)
@@ -215,7 +236,7 @@ class _Recorder:
         self.memory = _Memory(self)
 
     # --- tensors -----------------------------------------------------------------------------------------------------
-    def parameters(self, model: nn.Module, data: bool) -> dict[str, torch.Tensor]:
+    def parameters(self, model: nn.Module, kind: str) -> dict[str, torch.Tensor]:
         """The stand-ins of the model's parameters and buffers by name; shared ones are one tensor."""
         made: dict[int, torch.Tensor] = {}
         names: dict[int, list[str]] = {}
@@ -229,7 +250,7 @@ class _Recorder:
         for name, tensor, is_buffer in everything:
             key = id(tensor)
             if key not in made:
-                made[key] = self._stand_in(tensor, is_buffer, data)
+                made[key] = self._stand_in(tensor, is_buffer, kind)
                 names[key] = []
                 originals[key] = (tensor, is_buffer)
                 setattr(made[key], _REFERENCE, ("parameter", name))
@@ -244,9 +265,11 @@ class _Recorder:
         return found
 
     @staticmethod
-    def _stand_in(tensor: torch.Tensor, is_buffer: bool, data: bool) -> torch.Tensor:
-        like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-        copy = tensor.detach().clone() if data else like
+    def _stand_in(tensor: torch.Tensor, is_buffer: bool, kind: str) -> torch.Tensor:
+        if kind == "data":
+            copy = tensor.detach().clone()
+        else:
+            copy = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=_DEVICES[kind])
         return copy if is_buffer else nn.Parameter(copy, requires_grad=tensor.requires_grad)
 
     def enter(self, tensor: torch.Tensor, name: str) -> None:
@@ -352,6 +375,9 @@ class _Recorder:
         handles = []
         for path, module in model.named_modules():
             leaf = next(module.children(), None) is None
+            forward = forward_of(module)
+            if forward is not None:
+                module.__dict__["forward"] = forward  # put back by _untouched
             handles.append(
                 module.register_forward_pre_hook(self._enter_module(path, leaf), prepend=True, with_kwargs=True)
             )
@@ -367,7 +393,7 @@ class _Recorder:
             count = self.called.get(path, 0)
             self.called[path] = count + 1
             self.entered = path
-            entry = rule_of(type(module)) if not self.quiet else None
+            entry = rule_of(type(module)) if not self.quiet and "forward" not in module.__dict__ else None
             self.stack.append((path, type(module).__name__, leaf or entry is not None, count))
             if entry is not None:
                 begun = self.begin(
@@ -442,6 +468,11 @@ class _Calls(TorchFunctionMode):
 
 class _Memory(TorchDispatchMode):
     """Hears every elementary operator: records those outside a known call, and every storage's birth and death."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch would wrap this class against torch.compile, whose import takes a second."""
+        return False
 
     def __init__(self, recorder: _Recorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

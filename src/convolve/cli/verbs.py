@@ -29,6 +29,7 @@ VERBS = (
     Verb("filter", "convolve.cli.filter:filter_image", "Apply named kernels, or your own, to an image."),
     Verb("learn-kernel", "convolve.cli.learn_kernel:learn_kernel", "Watch a kernel being learned from an edge."),
     Verb("claims", "convolve.cli.claims:claims", "Recompute what introductions say about convolution."),
+    Verb("models", "convolve.cli.models:models", "List the networks that can be trained, with their size and cost."),
     Verb("demo", "convolve.cli.demo:demo", "Train on the embedded digits and predict a few of them."),
     Verb("data get", "convolve.cli.data:get", "Download a well-known data set: the one command that uses the network."),
     Verb("why", "convolve.cli.why:why", "Print which algorithm computes a convolution, and why not the others."),
@@ -40,13 +41,12 @@ GROUPS = {"data": "Get and check data sets."}
 EXAMPLES = """\
 convolve: convolutional networks you can see through
 
-  convolve demo                                   one minute: train on small digits, predict a few
-  convolve train PHOTOS/                          a folder with one sub-folder of images per class
+  convolve demo                                  a minute: the claims, a network trained on small digits, a few predictions
+  convolve train PHOTOS/                         a folder with one sub-folder of images per class
   convolve predict runs/PHOTOS-*/model.safetensors new.jpg
-  convolve evaluate runs/PHOTOS-*/model.safetensors OTHER-PHOTOS/
-  convolve inspect net.py:Net --input 3x224x224   shapes, cost, memory and receptive fields, before it runs
+  convolve inspect vgg16 --input 3x224x224       shapes, cost, memory and receptive fields, before it runs
   convolve explain runs/PHOTOS-*/model.safetensors new.jpg    what it sees, layer by layer
-  convolve doctor                                 what this machine has
+  convolve animate conv --input 5x5 --kernel 3   a convolution step by step, as one page
 
 convolve --help lists every verb; convolve VERB --help explains one.
 """

@@ -78,7 +78,7 @@ def receptive_field(
     layer's output. Borders are clipped at every layer, holes are holes, and branches are joined as sets.
 
     >>> import convolve
-    >>> seen = convolve.receptive_field("lenet", "net.3", (0, 0), input="1x28x28")
+    >>> seen = convolve.receptive_field("lenet", "conv2", (0, 0), input="1x28x28")
     >>> seen.inputs[0].hull, seen.inputs[0].count
     (((0, 11), (0, 11)), 144)
     """

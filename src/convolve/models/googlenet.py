@@ -19,10 +19,11 @@ paper. `width_divisor` narrows everything but the classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -172,18 +173,11 @@ class GoogLeNet(nn.Module):
             return GoogLeNetOutput(scores, self.aux1(middle1), self.aux2(middle2))
         return scores
 
-    def loss(
-        self,
-        output: Tensor | GoogLeNetOutput,
-        targets: Tensor,
-        criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
-    ) -> Tensor:
-        """The criterion of the scores, plus 0.3 times that of each head (section 5 of the paper)."""
-        if isinstance(output, Tensor):
-            return criterion(output, targets)
-        return criterion(output.scores, targets) + 0.3 * (
-            criterion(output.aux1, targets) + criterion(output.aux2, targets)
-        )
+    def loss(self, output: Tensor | GoogLeNetOutput, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """The cross-entropy of the scores, plus 0.3 times that of each head (section 5 of the paper)."""
+        every = (output,) if isinstance(output, Tensor) else output
+        losses = [F.cross_entropy(scores, targets, label_smoothing=label_smoothing) for scores in every]
+        return torch.stack([losses[0], *(0.3 * loss for loss in losses[1:])]).sum()
 
 
 def googlenet(

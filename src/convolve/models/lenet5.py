@@ -22,6 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from convolve.errors import UsageError
 from convolve.models.initial import initialise
 from convolve.nn import (
     LENET5_TABLE,
@@ -66,8 +67,10 @@ class LeNet5(nn.Module):
         distances: Tensor = self.out(self.f7(self.f6(x)))
         return -distances
 
-    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """The paper's criterion (equation 9) of this network's scores."""
+    def loss(self, scores: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """The paper's criterion (equation 9) of this network's scores; it knows no label smoothing."""
+        if label_smoothing:
+            raise UsageError("LeNet-5's loss has no label smoothing", f"got {label_smoothing}", "use 0")
         loss: Tensor = self.criterion(-scores, targets)
         return loss
 

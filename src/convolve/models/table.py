@@ -92,8 +92,8 @@ def _rows(*rows: Model) -> Mapping[str, Model]:
 MODELS: Mapping[str, Model] = _rows(
     Model(
         "smallnet",
-        "a small modern network for images of 28 to 64 pixels: what to try first",
-        "residual blocks of He et al. 2016",
+        "small and modern, 28 to 64 pixels: try it first",
+        "blocks of He et al. 2016",
         "smallnet:smallnet",
         (_square("smallnet", "three stages, 32 maps", 3, 32, 16, 10, 308_650, 12_944_640, 48),),
         Recipe(
@@ -102,8 +102,8 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "lenet",
-        "LeNet as taught today: sigmoid and average pooling",
-        "LeCun et al. 1998, as modernised by d2l.ai",
+        "as taught today: sigmoid, average pooling",
+        "LeCun et al. 1998",
         "lenet:lenet",
         (
             _square("d2l", "padded by 2, average pooling", 1, 28, 12, 10, 61_706, 416_520, 16),
@@ -113,24 +113,24 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "lenet_relu",
-        "LeNet with ReLU and max pooling",
-        "LeCun et al. 1998, as modernised by d2l.ai",
+        "as taught today, with ReLU and max pooling",
+        "LeCun et al. 1998",
         "lenet:lenet_relu",
         (_square("relu", "padded by 2, max pooling", 1, 28, 12, 10, 61_706, 416_520, 16),),
-        Recipe("adamw", lr=3e-3, batch_size=64, epochs=20, weight_decay=1e-2),
+        Recipe("adamw", lr=4e-3, batch_size=64, epochs=10, weight_decay=5e-2, label_smoothing=0.1, schedule="onecycle"),
     ),
     Model(
         "lenet5",
-        "LeNet-5 as published: connection table, trainable subsampling, RBF output",
-        "LeCun, Bottou, Bengio, Haffner 1998",
+        "as published: connection table, RBF output",
+        "LeCun et al. 1998",
         "lenet5:lenet5",
         (_square("1998", "the paper's", 1, 32, 32, 10, 60_000, 325_680, 32, fixed=840),),
         Recipe("adamw", lr=2e-3, batch_size=64, epochs=20, weight_decay=1e-2),
     ),
     Model(
         "alexnet",
-        "AlexNet: five convolutions, three fully connected layers, dropout",
-        "Krizhevsky, Sutskever, Hinton 2012",
+        "as published: groups, LRN, dropout",
+        "Krizhevsky et al. 2012",
         "alexnet:alexnet",
         (
             _square(
@@ -147,7 +147,7 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "vgg11",
-        "VGG with 11 layers of weights: 3x3 convolutions in five blocks",
+        "configuration A: five blocks of 3x3",
         "Simonyan & Zisserman 2015",
         "vgg:vgg11",
         (
@@ -159,7 +159,7 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "vgg13",
-        "VGG with 13 layers of weights: 3x3 convolutions in five blocks",
+        "configuration B: five blocks of 3x3",
         "Simonyan & Zisserman 2015",
         "vgg:vgg13",
         (
@@ -170,7 +170,7 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "vgg16",
-        "VGG with 16 layers of weights: 3x3 convolutions in five blocks",
+        "configuration D: five blocks of 3x3",
         "Simonyan & Zisserman 2015",
         "vgg:vgg16",
         (
@@ -182,7 +182,7 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "vgg19",
-        "VGG with 19 layers of weights: 3x3 convolutions in five blocks",
+        "configuration E: five blocks of 3x3",
         "Simonyan & Zisserman 2015",
         "vgg:vgg19",
         (
@@ -193,7 +193,7 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "nin",
-        "Network in network: 1x1 convolutions inside, global average pooling at the end",
+        "1x1 convolutions, global average pooling",
         "Lin, Chen & Yan 2014",
         "nin:nin",
         (
@@ -205,7 +205,7 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "googlenet",
-        "GoogLeNet: nine Inception blocks",
+        "nine Inception blocks, two auxiliary heads",
         "Szegedy et al. 2015",
         "googlenet:googlenet",
         (
@@ -230,7 +230,7 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "mobilenet_v1",
-        "MobileNet: depthwise-separable convolutions",
+        "depthwise-separable convolutions",
         "Howard et al. 2017",
         "mobilenet:mobilenet_v1",
         (
@@ -243,7 +243,7 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "mobilenet_v2",
-        "MobileNetV2: inverted residuals with linear ends",
+        "inverted residuals with linear ends",
         "Sandler et al. 2018",
         "mobilenet:mobilenet_v2",
         (_square("1.0", "width x 1.0", 3, 224, 32, 1000, 3_504_872, 300_774_272, 491),),
@@ -251,7 +251,7 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "shufflenet_v1",
-        "ShuffleNet: grouped 1x1 convolutions and a channel shuffle",
+        "grouped 1x1 convolutions, channel shuffle",
         "Zhang et al. 2018",
         "shufflenet:shufflenet_v1",
         (
@@ -265,7 +265,7 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "resnet18",
-        "ResNet with 18 layers, for comparison",
+        "residual blocks, for comparison",
         "He et al. 2016",
         "resnet:resnet18",
         (_square("torchvision", "stride on the 3x3", 3, 224, 32, 1000, 11_689_512, 1_814_073_344, 435),),
@@ -273,7 +273,7 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "resnet34",
-        "ResNet with 34 layers, for comparison",
+        "residual blocks, for comparison",
         "He et al. 2016",
         "resnet:resnet34",
         (_square("torchvision", "stride on the 3x3", 3, 224, 32, 1000, 21_797_672, 3_663_761_408, 899),),
@@ -281,7 +281,7 @@ MODELS: Mapping[str, Model] = _rows(
     ),
     Model(
         "resnet50",
-        "ResNet with 50 layers, for comparison",
+        "residual blocks, for comparison",
         "He et al. 2016",
         "resnet:resnet50",
         (_square("torchvision", "stride on the 3x3", 3, 224, 32, 1000, 25_557_032, 4_089_184_256, 427),),

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from convolve.errors import UnknownNameError
 from convolve.ops.algorithm import Algorithm
+from convolve.ops.arguments import NAMED_PADDING
 from convolve.ops.conv import (
     GROUP_ORDERS,
-    NAMED_PADDINGS,
     GroupOrder,
     Padding,
     conv1d,
@@ -51,8 +51,8 @@ class _Extended(nn.modules.conv._ConvNd):
         algorithm: str | Algorithm,
     ) -> None:
         """Set what torch's constructor would refuse; it was given plain zeros instead."""
-        if isinstance(padding, str) and padding not in NAMED_PADDINGS:
-            raise UnknownNameError.of("padding", padding, NAMED_PADDINGS)
+        if isinstance(padding, str) and padding not in NAMED_PADDING:
+            raise UnknownNameError.of("padding", padding, NAMED_PADDING)
         if mode not in PADDING_MODES:
             raise UnknownNameError.of("padding_mode", str(mode), PADDING_MODES)
         if group_order not in GROUP_ORDERS:

@@ -117,7 +117,7 @@ class ShuffleUnit(nn.Module):
         middle = out_channels // 4
         added = out_channels - in_channels if stride == 2 else out_channels
         self.compress = conv_unit(in_channels, middle, 1, groups=first_groups or groups)
-        self.shuffle = ChannelShuffle(groups)
+        self.shuffle = ChannelShuffle(groups) if groups > 1 else nn.Identity()
         self.depthwise = _linear_unit(middle, middle, 3, stride=stride, padding=1, groups=middle)
         self.expand = _linear_unit(middle, added, 1, groups=groups)
         self.pool = AvgPool2d(3, 2, 1) if stride == 2 else None

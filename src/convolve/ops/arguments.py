@@ -1,4 +1,4 @@
-"""Loose window arguments into one checked Window, for the operators that are not convolutions: pooling, unfold, fold."""
+"""Loose window arguments into one checked Window, for convolutions, pooling, unfold and fold."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ Padding = int | Sequence[int] | Sequence[Pair] | str
 NAMED_PADDING = ("valid", "same", "same_lower")
 
 
-def window_for(size: Sequence[int], kernel_size: Size, stride: Size, padding: Padding, dilation: Size) -> Window:
-    """The window of one call on an input of `size`, which "same" and "same_lower" padding depend on."""
-    axes = len(size)
+def window_for(
+    axes: int, size: Sequence[int] | None, kernel_size: Size, stride: Size, padding: Padding, dilation: Size
+) -> Window:
+    """The window of one call; "same" and "same_lower" padding depend on the input's `size`, which nothing else needs."""
     if not isinstance(padding, str):
         return Window.of(kernel_size, stride, padding, dilation, axes=axes)
     if padding not in NAMED_PADDING:
@@ -23,6 +24,7 @@ def window_for(size: Sequence[int], kernel_size: Size, stride: Size, padding: Pa
     window = Window.of(kernel_size, stride, 0, dilation, axes=axes)
     if padding == "valid":
         return window
+    assert size is not None, "a named padding comes with the input's size"
     pairs = same_pairs(window, size, lower=padding == "same_lower")
     return Window.of(window.kernel, window.stride, pairs, window.dilation, axes=axes)
 

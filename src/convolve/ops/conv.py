@@ -18,22 +18,22 @@ import torch
 from torch import Tensor
 
 from convolve.errors import ShapeError, UnknownNameError, UsageError
-from convolve.geometry import Pair, Window, checked, padding_pairs, per_axis
+from convolve.geometry import Pair, Window, checked, per_axis
 from convolve.ops.algorithm import Algorithm
 from convolve.ops.algorithms import torch_row
+from convolve.ops.arguments import window_for
 from convolve.ops.call import ConvCall, remembered_call
 from convolve.ops.choose import algorithm_name, choose
 from convolve.ops.execute import AUTOCAST_DEVICES
 from convolve.ops.precision import current_precision
 from convolve.ops.rule import convolve
-from convolve.ops.windows import PADDING_MODES, PaddingMode, mode_pad, mode_pad_adjoint, with_bias
-from convolve.problem import ROLES, check_fits, check_groups, same_pairs, transposed_size
+from convolve.ops.windows import PADDING_MODES, PaddingMode, format_of, mode_pad, mode_pad_adjoint, with_bias
+from convolve.problem import ROLES, check_fits, check_groups, transposed_size
 
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[Pair]
 GroupOrder = Literal["contiguous", "interleaved"]
 GROUP_ORDERS = ("contiguous", "interleaved")
-NAMED_PADDINGS = ("valid", "same", "same_lower")
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -232,9 +232,9 @@ def _start(
 ) -> Tensor:
     """The short way for a call that was checked before, else the `general` way, which checks and prepares it."""
     key = None
-    if not (torch.compiler.is_compiling() or torch._C._is_any_autocast_enabled()):
+    if not (torch.compiler.is_compiling() or torch._C._is_any_autocast_enabled()) and type(x) in _PLAIN:
         try:
-            layout = x.stride() if not x.is_contiguous() else weight.is_contiguous()
+            layout = None if x.is_contiguous() and weight.is_contiguous() else (x.stride(), weight.stride())
             key = (
                 general,
                 axes,
@@ -261,10 +261,13 @@ def _start(
     return general(axes, x, weight, bias, *arguments, key=key)
 
 
+_Operator = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
 class _Ready(NamedTuple):
     """What is remembered of a checked call whose tensors need no preparation."""
 
-    native: Callable[[Tensor, Tensor, Tensor | None], Tensor] | None
+    native: _Operator | None
     """The one operator of torch that computes it, if the row `torch` is chosen; its own derivative is right too."""
     every_role: bool
     """Whether the row `torch` is also chosen for both gradients."""
@@ -274,22 +277,48 @@ class _Ready(NamedTuple):
 
 _READY: dict[tuple[object, ...], _Ready] = {}
 _MOST_READY = 4096
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _remember(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) -> None:
-    if key is None or not x.is_floating_point() or torch._C._are_functorch_transforms_active():
-        return
+def _prepare(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) -> _Ready | None:
+    """What this call and those like it need; None where that is not worth the while or cannot be known.
+
+    Fake tensors and other subclasses hold no numbers of ours: they get torch's operator where it can express the call, which is
+    what tools that watch a model expect.
+    """
+    plain = type(x) in _PLAIN
+    if (plain and key is None) or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return None
+    if not x.is_floating_point() or any(type(n) is not int for n in (*x.shape, *w.shape)):
+        return None
     call = remembered_call(text)
     problem = call.problem(x, w)
     chosen = choose(problem, call.algorithm, call.precision).name
     gradients = {
         choose(replace(problem, role=role), call.as_role(role).algorithm, call.precision).name for role in ROLES
     }
-    native = torch_row.native(problem) if chosen == "torch" and problem.macs else None
-    if len(_READY) >= _MOST_READY:
-        _READY.clear()
+    torchs = problem.macs > 0 and (chosen == "torch" or (not plain and torch_row.why_not(problem) is None))
+    native = torch_row.native(problem) if torchs else None
+    if native is not None and not (x.is_contiguous() and w.is_contiguous()):
+        native = _in_format(native, format_of(problem.layout, problem.axes))
     channels = problem.filters if call.role == "output" else problem.channels
-    _READY[key] = _Ready(native, gradients == {"torch"}, text, channels)
+    ready = _Ready(native, not plain or gradients == {"torch"}, text, channels)
+    if key is not None:
+        if len(_READY) >= _MOST_READY:
+            _READY.clear()
+        _READY[key] = ready
+    return ready
+
+
+def _in_format(native: _Operator, memory_format: torch.memory_format) -> _Operator:
+    """torch's format depends on its kernel; ours on the operands alone."""
+    return lambda x, w, bias: native(x, w, bias).contiguous(memory_format=memory_format)
+
+
+def _apply(ready: _Ready | None, x: Tensor, w: Tensor, bias: Tensor | None, text: str) -> Tensor:
+    if ready is None or ready.native is None or not (ready.every_role or not _needs_gradient(x, w, bias)):
+        return convolve(x, w, bias, text)
+    return ready.native(x, w, bias)
 
 
 def _needs_gradient(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
@@ -330,7 +359,7 @@ def _conv(
         )
     check_groups(x.shape[1], w.shape[0], groups)
     _check_bias(bias, w.shape[0])
-    window = _window(axes, w, x.shape[2:], stride, padding, dilation)
+    window = _window(w, x.shape[2:], stride, padding, dilation)
     check_fits(window, x.shape[2:])
     if mode != "zeros":
         x = mode_pad(x, window.padding, mode)
@@ -346,9 +375,8 @@ def _conv(
         w = w.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 2).unsqueeze(1)  # type: ignore[no-untyped-call]
         groups *= maps
     text = _text(window, groups, "output", (0,) * axes, algorithm)
-    if (mode, flip_kernel, group_order, partial_maps, single) == ("zeros", False, "contiguous", False, False):
-        _remember(key, x, w, text)
-    y = convolve(x, w, bias, text)
+    as_given = (mode, flip_kernel, group_order, partial_maps, single) == ("zeros", False, "contiguous", False, False)
+    y = _apply(_prepare(key if as_given else None, x, w, text), x, w, bias, text)
     if partial_maps:
         y = y.unflatten(1, (groups // maps, maps, -1)).transpose(2, 3).flatten(1, 2)  # type: ignore[no-untyped-call]
     y = y[0] if single else y
@@ -392,7 +420,7 @@ def _transposed(
     _check_bias(bias, w.shape[1] * groups)
     extra = per_axis(output_padding, axes, "output_padding", at_least=0)
     full = [n * s for n, s in zip(y.shape[2:], per_axis(stride, axes, "stride", at_least=1), strict=True)]
-    window = _window(axes, w, full, stride, padding, dilation)
+    window = _window(w, full, stride, padding, dilation)
     if isinstance(padding, str) and padding != "valid" and output_size is None:
         output_size = full
     if output_size is not None:
@@ -416,9 +444,8 @@ def _transposed(
     window = Window(window.kernel, window.stride, tuple(after), window.dilation, window.input_dilation)
     late = mode != "zeros" or group_order == "interleaved"
     text = _text(window, groups, "input_gradient", inside, algorithm)
-    if not (late or flip_kernel or single):
-        _remember(key, y, w, text)
-    x = convolve(y, w, None if late else bias, text)
+    as_given = not (late or flip_kernel or single)
+    x = _apply(_prepare(key if as_given else None, y, w, text), y, w, None if late else bias, text)
     if mode != "zeros":
         x = mode_pad_adjoint(x, pairs, mode)
     if group_order == "interleaved":
@@ -434,20 +461,11 @@ def _text(window: Window, groups: int, role: Any, output_padding: tuple[int, ...
     return str(ConvCall(window, groups, role, output_padding, str(name), current_precision()))
 
 
-def _window(axes: int, w: Tensor, size: Sequence[int], stride: Ints, padding: Padding, dilation: Ints) -> Window:
-    kernel = tuple(w.shape[2:])
-    if isinstance(padding, str):
-        if padding not in NAMED_PADDINGS:
-            raise UnknownNameError.of("padding", padding, NAMED_PADDINGS)
-        window = Window.of(kernel, stride, 0, dilation, axes=axes)
-        if padding == "valid":
-            return window
-        pairs = same_pairs(window, size, lower=padding == "same_lower")
-        return Window(window.kernel, window.stride, pairs, window.dilation, window.input_dilation)
-    pairs = padding_pairs(padding, axes)
-    if any(side < 0 for pair in pairs for side in pair):
+def _window(w: Tensor, size: Sequence[int], stride: Ints, padding: Padding, dilation: Ints) -> Window:
+    window = window_for(w.dim() - 2, size, tuple(w.shape[2:]), stride, padding, dilation)
+    if any(side < 0 for pair in window.padding for side in pair):
         raise UsageError("padding must be at least 0", f"got {padding}", "crop the input instead")
-    return Window.of(kernel, stride, pairs, dilation, axes=axes)
+    return window
 
 
 def _output_padding(

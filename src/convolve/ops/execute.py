@@ -2,54 +2,69 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from convolve.ops import roles
 from convolve.ops.algorithm import Algorithm
 from convolve.ops.call import remembered_call
-from convolve.ops.choose import declined, find, ranked
+from convolve.ops.choose import declined, find, ranked, served
 from convolve.ops.windows import format_of, with_bias
 from convolve.problem import ConvProblem
 
-_PLANS: dict[tuple[object, ...], tuple[ConvProblem, tuple[Algorithm, ...]]] = {}
+
+class Plan(NamedTuple):
+    """What is settled before any number is seen."""
+
+    problem: ConvProblem
+    rows: tuple[tuple[Algorithm, ConvProblem], ...]
+    """The choice first, each row with the problem as it sees it."""
+    empty: bool
+    """No product is summed: what remains is the bias, or nothing."""
+    memory_format: torch.memory_format
+
+
+_PLANS: dict[tuple[object, ...], Plan] = {}
 _MOST_PLANS = 4096
 AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")  # asking about any other raises
 
 
 def execute(a: Tensor, b: Tensor, bias: Tensor | None, text: str) -> Tensor:
     """The result of the call that `text` describes, in the memory format of its operands."""
-    problem, rows = plan(a, b, text)
-    if a.device.type in AUTOCAST_DEVICES and torch.is_autocast_enabled(a.device.type):
+    found = plan(a, b, text)
+    if torch._C._is_any_autocast_enabled() and a.device.type in AUTOCAST_DEVICES:
         with torch.autocast(a.device.type, enabled=False):  # the operands were cast at the public call; sums stay wide
-            return _first_able(rows, problem, a, b, bias)
-    return _first_able(rows, problem, a, b, bias)
+            return _run(found, a, b, bias)
+    return _run(found, a, b, bias)
 
 
-def plan(a: Tensor, b: Tensor, text: str) -> tuple[ConvProblem, tuple[Algorithm, ...]]:
-    """The problem and its rows, the choice first; remembered per call and shapes."""
+def plan(a: Tensor, b: Tensor, text: str) -> Plan:
+    """The plan of a call on operands of these sizes, remembered."""
     key = (text, a.shape, b.shape, a.dtype, a.device.type, a.stride(), b.stride())
     found = _PLANS.get(key)
     if found is None:
         call = remembered_call(text)
         problem = call.problem(a, b).validate()
-        found = problem, ranked(problem, call.algorithm, call.precision)
+        rows = tuple((row, served(row, problem)) for row in ranked(problem, call.algorithm, call.precision))
+        empty = problem.macs == 0 or 0 in problem.result_shape
+        found = Plan(problem, rows, empty, format_of(problem.layout, problem.axes))
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
         _PLANS[key] = found
     return found
 
 
-def _first_able(rows: tuple[Algorithm, ...], problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+def _run(plan: Plan, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     """The result of the first row that serves these values."""
-    if problem.macs == 0 or 0 in problem.result_shape:
-        empty = with_bias(a.new_zeros(problem.result_shape), bias)
-        return empty.contiguous(memory_format=format_of(problem.layout, problem.axes))
+    problem = plan.problem
+    if plan.empty:
+        nothing = with_bias(a.new_zeros(problem.result_shape), bias)
+        return nothing.contiguous(memory_format=plan.memory_format)
     reason: str | None = None
-    for row in rows:
-        as_served, x, w = problem, a, b
-        if problem.role not in row.roles:
-            as_served, (x, w) = problem.as_convolution(), roles.operands(problem, a, b)
+    for row, as_served in plan.rows:
+        x, w = (a, b) if as_served is problem else roles.operands(problem, a, b)
         reason = row.not_these(as_served, x, w) if row.not_these is not None else None
         if reason is None:
             break
@@ -60,7 +75,7 @@ def _first_able(rows: tuple[Algorithm, ...], problem: ConvProblem, a: Tensor, b:
         result = roles.result(problem, result)
     if not row.local or as_served is not problem:
         result = _checked(result, problem, a, b, bias)
-    return result.contiguous(memory_format=format_of(problem.layout, problem.axes))
+    return result.contiguous(memory_format=plan.memory_format)
 
 
 def _checked(result: Tensor, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:

@@ -57,14 +57,14 @@ def unfold(
     _check_axes(axes, orientation)
     check_rank("unfold", input.shape, axes)
     size = input.shape[-axes:]
-    window = window_for(size, kernel_size, stride, padding, dilation)
+    window = window_for(axes, size, kernel_size, stride, padding, dilation)
     check_fits(window, size)
     outputs = window.output_size(size)
     _check_storable([n + p + q for n, (p, q) in zip(size, window.padding, strict=True)], "the padded input")
     _check_storable([*window.kernel, *outputs], "the columns")
     x = zero_pad(input if input.dim() == axes + 2 else input[None], window.padding)
     for extent, stride_, d in zip(window.extent, window.stride, window.dilation, strict=True):
-        x = x.unfold(2, extent, stride_)  # takes axis 2 to the end as (outputs moved behind, window)
+        x = x.unfold(2, extent, stride_)  # the next axis is always at 2: what is done moves behind
         x = x.movedim(2, -2)[..., ::d]
     # Now (n, c, outputs of axis 1, taps of axis 1, outputs of axis 2, …).
     positions = [2 + 2 * axis for axis in range(axes)]
@@ -106,7 +106,7 @@ def fold(
             "see unfold",
         )
     size = per_axis(output_size, axes, "output_size", at_least=0)
-    window = window_for(size, kernel_size, stride, padding, dilation)
+    window = window_for(axes, size, kernel_size, stride, padding, dilation)
     check_fits(window, size)
     padded = [n + p + q for n, (p, q) in zip(size, window.padding, strict=True)]
     _check_storable(padded, "the padded result")

@@ -16,6 +16,7 @@ from torch import Tensor
 from convolve.errors import ShapeError
 from convolve.geometry import LARGEST, checked, per_axis
 from convolve.ops.arguments import Padding, Size, window_for
+from convolve.ops.windows import meetings
 from convolve.problem import check_fits, check_groups
 
 
@@ -53,7 +54,7 @@ def kernel_matrix(
     filters, depth, *kernel = weight.shape
     checked(groups, "groups", at_least=1)
     check_groups(depth * groups, filters, groups)
-    window = window_for(size, tuple(kernel), stride, padding, dilation)
+    window = window_for(axes, size, tuple(kernel), stride, padding, dilation)
     check_fits(window, size)
     outputs = window.output_size(size)
     rows, columns = filters * math.prod(outputs), depth * groups * math.prod(size)
@@ -64,18 +65,9 @@ def kernel_matrix(
     if flip_kernel:
         weight = weight.flip(tuple(range(2, weight.dim())))
 
-    # Flat output, input and tap of every triple that meets a real input: per axis from the geometry, then all pairs of axes.
     device = weight.device
-    output, source, tap = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(3))
-    for axis, (n, m, k) in enumerate(zip(size, outputs, kernel, strict=True)):
-        triples = [(j, i, t) for j in range(m) for t, i in window.taps(axis, n, j)]
-        table = torch.tensor(triples, dtype=torch.int64, device=device).reshape(-1, 3)
-        output, source, tap = (
-            (flat[:, None] * length + one).flatten()
-            for flat, length, one in zip((output, source, tap), (m, n, k), table.unbind(1), strict=True)
-        )
-
-    # Then every filter with every channel of its group.
+    output, tap, source = meetings(window, size, device)
+    # Every filter with every channel of its group.
     f = torch.arange(filters, device=device)[:, None, None]
     c = torch.arange(depth, device=device)[None, :, None]
     channel = f // max(filters // groups, 1) * depth + c

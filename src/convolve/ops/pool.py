@@ -10,15 +10,18 @@ Inputs are (n, c, *size) or (c, *size); so are the results. `stride` is the kern
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Sequence
 from typing import Literal, overload
 
+import torch
 from torch import Tensor
 
 from convolve.errors import UsageError
-from convolve.geometry import Window, checked
+from convolve.geometry import checked
 from convolve.ops.arguments import Padding, Size, check_rank, window_for
-from convolve.ops.pooling import Pooling, pool, pool_with_indices
+from convolve.ops.pooling import Plan, Pooling, pool, pool_with_indices
 
 
 @overload
@@ -61,8 +64,8 @@ def max_pool1d(
     >>> convolve.max_pool1d(torch.tensor([[1.0, 3.0, 2.0, 5.0, 4.0]]), 2, stride=2, padding="same")
     tensor([[3., 5., 4.]])
     """
-    problem = Pooling("max", pooling_window(input, 1, kernel_size, stride, padding, dilation), ceil_mode)
-    return pool_with_indices(input, problem) if return_indices else pool(input, problem)
+    plan = plan_for(input, 1, "max", kernel_size, stride, padding, dilation, ceil_mode)
+    return pool_with_indices(input, plan) if return_indices else pool(input, plan)
 
 
 @overload
@@ -111,8 +114,8 @@ def max_pool2d(
     >>> convolve.max_pool2d(x, 3, padding=((2, 0), (2, 0)), return_indices=True)[1]
     tensor([[[0]]])
     """
-    problem = Pooling("max", pooling_window(input, 2, kernel_size, stride, padding, dilation), ceil_mode)
-    return pool_with_indices(input, problem) if return_indices else pool(input, problem)
+    plan = plan_for(input, 2, "max", kernel_size, stride, padding, dilation, ceil_mode)
+    return pool_with_indices(input, plan) if return_indices else pool(input, plan)
 
 
 @overload
@@ -155,8 +158,8 @@ def max_pool3d(
     >>> convolve.max_pool3d(torch.arange(8.0).reshape(1, 2, 2, 2), 2).item()
     7.0
     """
-    problem = Pooling("max", pooling_window(input, 3, kernel_size, stride, padding, dilation), ceil_mode)
-    return pool_with_indices(input, problem) if return_indices else pool(input, problem)
+    plan = plan_for(input, 3, "max", kernel_size, stride, padding, dilation, ceil_mode)
+    return pool_with_indices(input, plan) if return_indices else pool(input, plan)
 
 
 def avg_pool1d(
@@ -176,8 +179,8 @@ def avg_pool1d(
     >>> convolve.avg_pool1d(torch.tensor([[1.0, 3.0, 2.0, 5.0, 4.0]]), 2, stride=1, dilation=2)
     tensor([[1.5000, 4.0000, 3.0000]])
     """
-    window = pooling_window(input, 1, kernel_size, stride, padding, dilation)
-    return pool(input, Pooling("average", window, ceil_mode, count_include_pad, _divisor(divisor_override)))
+    settings = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
+    return pool(input, plan_for(input, 1, "average", *settings))
 
 
 def avg_pool2d(
@@ -201,8 +204,8 @@ def avg_pool2d(
     tensor([[[2., 3.],
              [5., 6.]]])
     """
-    window = pooling_window(input, 2, kernel_size, stride, padding, dilation)
-    return pool(input, Pooling("average", window, ceil_mode, count_include_pad, _divisor(divisor_override)))
+    settings = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
+    return pool(input, plan_for(input, 2, "average", *settings))
 
 
 def avg_pool3d(
@@ -222,23 +225,54 @@ def avg_pool3d(
     >>> convolve.avg_pool3d(torch.arange(8.0).reshape(1, 2, 2, 2), 2, padding="same_lower", stride=2).item()
     3.5
     """
-    window = pooling_window(input, 3, kernel_size, stride, padding, dilation)
-    return pool(input, Pooling("average", window, ceil_mode, count_include_pad, _divisor(divisor_override)))
+    settings = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
+    return pool(input, plan_for(input, 3, "average", *settings))
 
 
-def pooling_window(
-    x: Tensor, axes: int, kernel_size: Size, stride: Size | None, padding: Padding, dilation: Size
-) -> Window:
-    """The checked window of one pooling call; no stride, or an empty one as torch's scripts pass it, means the kernel's size."""
+def plan_for(
+    x: Tensor,
+    axes: int,
+    kind: Literal["max", "average"],
+    kernel_size: Size,
+    stride: Size | None,
+    padding: Padding,
+    dilation: Size,
+    ceil: bool,
+    include_pad: bool = True,
+    divisor: int | None = None,
+) -> Plan:
+    """The checked plan of one pooling call, remembered for the next; only "same" padding depends on the size of `x`."""
     check_rank("pooling", x.shape, axes)
-    if stride is None or (isinstance(stride, Sequence) and len(stride) == 0):
+    size = x.shape[-axes:] if isinstance(padding, str) else None
+    arguments = (axes, kind, kernel_size, stride, padding, dilation, ceil, include_pad, divisor, size)
+    if not torch.compiler.is_compiling():
+        with contextlib.suppress(TypeError):  # a list, or a symbolic size, cannot be looked up
+            return _remembered_plan(*arguments)
+    return _plan(*arguments)
+
+
+def _plan(
+    axes: int,
+    kind: Literal["max", "average"],
+    kernel_size: Size,
+    stride: Size | None,
+    padding: Padding,
+    dilation: Size,
+    ceil: bool,
+    include_pad: bool,
+    divisor: int | None,
+    size: Sequence[int] | None,
+) -> Plan:
+    if stride is None or (isinstance(stride, Sequence) and len(stride) == 0):  # torch's scripts pass () for None
         stride = kernel_size
-    return window_for(x.shape[-axes:], kernel_size, stride, padding, dilation)
-
-
-def _divisor(divisor: int | None) -> int | None:
-    if divisor is None:
-        return None
-    if checked(divisor, "divisor_override") == 0:
+    if divisor is not None and checked(divisor, "divisor_override") == 0:
         raise UsageError("divisor_override must not be zero", "got 0", "use the number that each sum is divided by")
-    return divisor
+    window = window_for(axes, size, kernel_size, stride, padding, dilation)
+    if ceil and any(side < 0 for pair in window.padding for side in pair):
+        raise UsageError(
+            "ceil_mode does not go with negative padding", f"got padding {window.padding}", "crop the input first"
+        )
+    return Plan.of(Pooling(kind, window, ceil, include_pad, divisor))
+
+
+_remembered_plan = functools.lru_cache(maxsize=1024, typed=True)(_plan)  # typed: 2.0 must not find the plan of 2

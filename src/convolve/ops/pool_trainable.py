@@ -12,10 +12,9 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from convolve.errors import ShapeError, UnknownNameError
-from convolve.geometry import Window
 from convolve.ops.arguments import Padding, Size
-from convolve.ops.pool import pooling_window
-from convolve.ops.pooling import Pooling, pool
+from convolve.ops.pool import plan_for
+from convolve.ops.pooling import pool
 
 TrainableMode = Literal["sum", "avg", "max"]
 
@@ -38,8 +37,7 @@ def trainable_pool1d(
     >>> convolve.trainable_pool1d(torch.tensor([[1.0, 3.0, 2.0, 5.0]]), torch.tensor([2.0]), None, 2, mode="max")
     tensor([[ 6., 10.]])
     """
-    window = pooling_window(input, 1, kernel_size, stride, padding, dilation)
-    return _trainable(input, weight, bias, window, ceil_mode, mode)
+    return _trainable(input, 1, weight, bias, mode, (kernel_size, stride, padding, dilation, ceil_mode))
 
 
 def trainable_pool2d(
@@ -65,8 +63,7 @@ def trainable_pool2d(
     tensor([[[ 6., 10.],
              [22., 26.]]])
     """
-    window = pooling_window(input, 2, kernel_size, stride, padding, dilation)
-    return _trainable(input, weight, bias, window, ceil_mode, mode)
+    return _trainable(input, 2, weight, bias, mode, (kernel_size, stride, padding, dilation, ceil_mode))
 
 
 def trainable_pool3d(
@@ -87,14 +84,21 @@ def trainable_pool3d(
     >>> convolve.trainable_pool3d(torch.ones(1, 2, 2, 2), torch.tensor([0.5]), torch.tensor([1.0]), 2).item()
     5.0
     """
-    window = pooling_window(input, 3, kernel_size, stride, padding, dilation)
-    return _trainable(input, weight, bias, window, ceil_mode, mode)
+    return _trainable(input, 3, weight, bias, mode, (kernel_size, stride, padding, dilation, ceil_mode))
 
 
-def _trainable(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, ceil: bool, mode: str) -> Tensor:
+def _trainable(
+    x: Tensor,
+    axes: int,
+    weight: Tensor,
+    bias: Tensor | None,
+    mode: str,
+    settings: tuple[Size, Size | None, Padding, Size, bool],
+) -> Tensor:
     if mode not in get_args(TrainableMode):
         raise UnknownNameError.of("mode of trainable pooling", str(mode), get_args(TrainableMode))
-    channels = x.shape[-window.axes - 1]
+    plan = plan_for(x, axes, "max" if mode == "max" else "average", *settings, divisor=1 if mode == "sum" else None)
+    channels = x.shape[-axes - 1]
     for name, vector in (("weight", weight), ("bias", bias)):
         if vector is not None and tuple(vector.shape) != (channels,):
             raise ShapeError(
@@ -102,8 +106,6 @@ def _trainable(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, c
                 f"got shape {tuple(vector.shape)} for {channels} channels",
                 f"give a tensor of shape ({channels},)",
             )
-    kind: Literal["max", "average"] = "max" if mode == "max" else "average"
-    problem = Pooling(kind, window, ceil, divisor=1 if mode == "sum" else None)
-    ones = (1,) * window.axes
-    pooled = pool(x, problem) * weight.reshape(-1, *ones)
+    ones = (1,) * axes
+    pooled = pool(x, plan) * weight.reshape(-1, *ones)
     return pooled if bias is None else pooled + bias.reshape(-1, *ones)

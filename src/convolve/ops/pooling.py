@@ -27,6 +27,9 @@ from convolve.geometry import Window
 
 _INT32 = 2**31 - 1  # the largest window argument that torch's pooling kernels take
 _HALF = (torch.float16, torch.bfloat16)
+_AVERAGED = frozenset((torch.float32, torch.float64, torch.int64, *_HALF))  # what torch averages
+_NUMBERS = _AVERAGED | {torch.uint8, torch.int8, torch.int16, torch.int32}
+_WORTHWHILE = 4096  # elements, from which slices of a tensor cost less than a pass of torch's kernel
 _AXES = ("depth", "height", "width")
 
 
@@ -40,39 +43,70 @@ class Pooling:
     include_pad: bool = True
     divisor: int | None = None
 
-    def lifted(self) -> Pooling:
-        """The same pooling with a leading axis of one: torch's two-dimensional kernels serve sequences too."""
-        window = self.window
-        flat = Window(
-            (1, *window.kernel), (1, *window.stride), ((0, 0), *window.padding), (1, *window.dilation), (1, 1)
-        )
-        return replace(self, window=flat)
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A pooling with everything that does not depend on the input, worked out once.
+
+    A sequence is pooled as a map of one row (`lifted`). `expressible`: torch's kernel can have these arguments, for inputs of at
+    least `least` along each axis. `sliceable`: slices beat torch's kernel where nothing is recorded.
+    """
+
+    problem: Pooling
+    lifted: bool
+    expressible: bool
+    sliceable: bool
+    least: tuple[int, ...]
+
+    @classmethod
+    def of(cls, problem: Pooling) -> Plan:
+        window = problem.window
+        lifted = window.axes == 1
+        if lifted:
+            window = Window(
+                (1, *window.kernel), (1, *window.stride), ((0, 0), *window.padding), (1, *window.dilation), (1, 1)
+            )
+            problem = replace(problem, window=window)
+        # Half of the kernel without its gaps: one of torch's two kernels for maxima counts so, whatever the dilation.
+        halves = all(p == q and 0 <= p <= k // 2 for (p, q), k in zip(window.padding, window.kernel, strict=True))
+        narrow = max(*window.kernel, *window.stride, *window.dilation) <= _INT32
+        dilated = max(window.dilation) > 1
+        expressible = halves and narrow and (problem.kind == "max" or not dilated)
+        overlapping = all(k <= 3 or k > s for k, s in zip(window.kernel, window.stride, strict=True))
+        least = tuple(max(1, e - p - q) for e, (p, q) in zip(window.extent, window.padding, strict=True))
+        return cls(problem, lifted, expressible, overlapping and max(window.kernel) <= 16, least)
 
 
-def pool(x: Tensor, problem: Pooling) -> Tensor:
+def pool(x: Tensor, plan: Plan) -> Tensor:
     """The pooled values of x (…, spatial axes)."""
-    if problem.window.axes == 1:
-        return pool(x.unsqueeze(-2), problem.lifted()).squeeze(-2)
-    size = _check(x, problem)
-    if _torch_can(x, problem, size) and not _axis_by_axis(x, problem):
-        return _torch_maximum(x, problem) if problem.kind == "max" else _torch_average(x, problem)
-    outputs = problem.window.output_size(size, problem.ceil)
-    narrow = _with_32_bits(problem, outputs)
-    return (_maximum if problem.kind == "max" else _average)(x, narrow, size, outputs)
+    if plan.lifted:
+        x = x.unsqueeze(-2)
+    problem = plan.problem
+    axis_by_axis = _axis_by_axis(x, plan)
+    if not axis_by_axis and _torch_can(x, plan):
+        result = _torch_maximum(x, problem) if problem.kind == "max" else _torch_average(x, problem)
+    else:
+        size = _check(x, problem)
+        outputs = problem.window.output_size(size, problem.ceil)
+        problem = _with_32_bits(problem, outputs)
+        function = _maximum if problem.kind == "max" else _average
+        result = function(x, problem, size, outputs, axis_by_axis)
+    return result.squeeze(-2) if plan.lifted else result
 
 
-def pool_with_indices(x: Tensor, problem: Pooling) -> tuple[Tensor, Tensor]:
+def pool_with_indices(x: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     """The maxima and where they lie: int64 indices into the flattened spatial axes; -1 for a window of nothing but padding."""
-    if problem.window.axes == 1:
-        values, indices = pool_with_indices(x.unsqueeze(-2), problem.lifted())
-        return values.squeeze(-2), indices.squeeze(-2)
-    size = _check(x, problem)
-    if _torch_can(x, problem, size):
-        return _torch_maximum_with_indices(x, problem)
-    outputs = problem.window.output_size(size, problem.ceil)
-    narrow = _with_32_bits(problem, outputs)
-    indices = _indices(x.detach(), narrow, size, outputs)
-    return _gather(x, indices, len(size)), indices
+    if plan.lifted:
+        x = x.unsqueeze(-2)
+    problem = plan.problem
+    if _torch_can(x, plan):
+        values, indices = _torch_maximum_with_indices(x, problem)
+    else:
+        size = _check(x, problem)
+        outputs = problem.window.output_size(size, problem.ceil)
+        indices = _indices(x.detach(), _with_32_bits(problem, outputs), size, outputs)
+        values = _gather(x, indices, len(size))
+    return (values.squeeze(-2), indices.squeeze(-2)) if plan.lifted else (values, indices)
 
 
 def lowest(dtype: torch.dtype) -> float | int:
@@ -83,25 +117,50 @@ def lowest(dtype: torch.dtype) -> float | int:
 # -- maximum
 
 
-def _maximum(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
-    if _axis_by_axis(x, problem) or x.shape[-len(size) - 1] == 0:
-        padded = _padded(x, problem.window, size, outputs, lowest(x.dtype))
-        return _reduce(padded, problem.window, outputs, torch.maximum)
+def _maximum(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int], axis_by_axis: bool) -> Tensor:
+    if axis_by_axis or x.shape[-len(size) - 1] == 0:
+        padded = _padded(x, problem, size, outputs, lowest(x.dtype))
+        return _reduce(padded, problem.window, outputs, _larger)
+    window = problem.window
+    parts = zip(size, window.padding, window.kernel, window.extent, strict=True)
+    if all(n > 0 and 0 <= p <= k // 2 and 0 <= q < extent for n, (p, q), k, extent in parts):
+        return _maximum_padded_behind(x, problem, size, outputs)
     return _gather(x, _indices(x.detach(), problem, size, outputs), len(size))
+
+
+def _maximum_padded_behind(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
+    """Torch's kernel with the padding before on both sides, on an input that is lengthened where more is read behind.
+
+    Every window begins with a real element, so that none of the written padding can win, or get the gradient.
+    """
+    window = problem.window
+    sides: list[int] = []
+    for n, m, s, e, (p, _) in zip(size, outputs, window.stride, window.extent, window.padding, strict=True):
+        sides = [0, max(0, (m - 1) * s + e - n - 2 * p), *sides]
+    x = F.pad(x, sides, value=lowest(x.dtype)) if any(side > 0 for side in sides) else x
+    result = _torch_maximum(x, replace(problem, ceil=False))
+    for axis, m in enumerate(outputs, start=-window.axes):
+        if result.shape[axis] != m:
+            result = result.narrow(axis, 0, m)
+    return result
 
 
 def _torch_maximum(x: Tensor, problem: Pooling) -> Tensor:
     window = problem.window
-    function = F.max_pool2d if window.axes == 2 else F.max_pool3d
-    before = tuple(pair[0] for pair in window.padding)
-    return function(x, window.kernel, window.stride, before, window.dilation, problem.ceil)
+    function = torch.max_pool2d if window.axes == 2 else torch.max_pool3d
+    return function(x, window.kernel, window.stride, _before(window), window.dilation, problem.ceil)
 
 
 def _torch_maximum_with_indices(x: Tensor, problem: Pooling) -> tuple[Tensor, Tensor]:
     window = problem.window
     function = F.max_pool2d if window.axes == 2 else F.max_pool3d
-    before = tuple(pair[0] for pair in window.padding)
-    return function(x, window.kernel, window.stride, before, window.dilation, problem.ceil, return_indices=True)
+    return function(
+        x, window.kernel, window.stride, _before(window), window.dilation, problem.ceil, return_indices=True
+    )
+
+
+def _before(window: Window) -> tuple[int, ...]:
+    return tuple([pair[0] for pair in window.padding])
 
 
 def _indices(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
@@ -109,7 +168,7 @@ def _indices(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence
     window = problem.window
     if x.shape[-len(size) - 1] == 0:
         return x.new_zeros((*x.shape[: -len(size)], *outputs), dtype=torch.int64)
-    padded = _padded(x, window, size, outputs, lowest(x.dtype))
+    padded = _padded(x, problem, size, outputs, lowest(x.dtype))
     bare = replace(problem, window=replace(window, padding=((0, 0),) * window.axes), ceil=False)
     _, rest = _torch_maximum_with_indices(padded, bare)
     places = []
@@ -148,23 +207,30 @@ def _gather(x: Tensor, indices: Tensor, axes: int) -> Tensor:
 # -- average
 
 
-def _average(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
+def _average(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int], axis_by_axis: bool) -> Tensor:
     window = problem.window
-    padded = _padded(x.float() if x.dtype in _HALF else x, window, size, outputs, 0)
+    padded = _padded(x.float() if x.dtype in _HALF else x, problem, size, outputs, 0)
     dilated = any(d != 1 for d in window.dilation)
-    if dilated or x.shape[-window.axes - 1] == 0 or _axis_by_axis(x, problem):
-        total = _reduce(padded, window, outputs, torch.add)
+    if dilated or x.shape[-window.axes - 1] == 0 or axis_by_axis:
+        total = _reduce(padded, window, outputs, Tensor.add_)
     else:
-        bare = replace(window, padding=((0, 0),) * window.axes)
-        total = _torch_average(padded, Pooling("average", bare, divisor=1))
+        total = _torch_sum(padded, window)
     return _divided(total, problem, size, outputs).to(x.dtype)
+
+
+def _torch_sum(padded: Tensor, window: Window) -> Tensor:
+    bare = Pooling("average", replace(window, padding=((0, 0),) * window.axes))
+    if torch.compiler.is_exporting():  # ONNX's average has no divisor, and torch's exporter drops it without a word
+        return _torch_average(padded, bare) * math.prod(window.kernel)
+    return _torch_average(padded, replace(bare, divisor=1))
 
 
 def _torch_average(x: Tensor, problem: Pooling) -> Tensor:
     window = problem.window
     function = F.avg_pool2d if window.axes == 2 else F.avg_pool3d
-    before = tuple(pair[0] for pair in window.padding)
-    return function(x, window.kernel, window.stride, before, problem.ceil, problem.include_pad, problem.divisor)
+    return function(
+        x, window.kernel, window.stride, _before(window), problem.ceil, problem.include_pad, problem.divisor
+    )
 
 
 def _divided(total: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
@@ -234,56 +300,80 @@ def _with_32_bits(problem: Pooling, outputs: Sequence[int]) -> Pooling:
     return replace(problem, window=window)
 
 
-def _torch_can(x: Tensor, problem: Pooling, size: Sequence[int]) -> bool:
-    """Whether torch's kernel expresses the problem: equal sides, at most half a window of padding, something to read."""
-    window = problem.window
-    if problem.kind == "average" and (any(d != 1 for d in window.dilation) or (window.axes == 3 and x.dtype in _HALF)):
+def _torch_can(x: Tensor, plan: Plan) -> bool:
+    """Whether torch's kernel serves: it expresses the problem, takes the dtype, and there is something to read."""
+    axes = len(plan.least)
+    shape = x.shape
+    return (
+        plan.expressible
+        and not (plan.problem.divisor is not None and torch.compiler.is_exporting())
+        and (x.dtype in _AVERAGED if plan.problem.kind == "average" else x.dtype in _NUMBERS)
+        and not (axes == 3 and plan.problem.kind == "average" and x.dtype in _HALF)
+        and shape[-1] >= plan.least[-1]
+        and shape[-2] >= plan.least[-2]
+        and (axes == 2 or shape[-3] >= plan.least[-3])
+        and shape[-axes - 1] > 0
+    )
+
+
+def _axis_by_axis(x: Tensor, plan: Plan) -> bool:
+    """Whether slices beat torch's kernel: eager inference on a CPU, channels first, enough to do (then 2 to 30 times).
+
+    Where a transform, a tracer or a counter watches, it is shown the pooling that was asked for, not a dozen slices.
+
+    Of averages, whose last bits depend on the way, each image decides alone, whatever its batch.
+    """
+    if not plan.sliceable or torch.compiler.is_compiling() or x.stride(-1) != 1:
         return False
-    reach = window.extent if problem.kind == "max" else window.kernel
-    sides = all(p == q and 0 <= p <= k // 2 for (p, q), k in zip(window.padding, reach, strict=True))
-    fits = max(*window.kernel, *window.stride, *window.dilation) <= _INT32
-    return sides and fits and all(n > 0 for n in size) and x.shape[-window.axes - 1] > 0
-
-
-def _axis_by_axis(x: Tensor, problem: Pooling) -> bool:
-    """Whether slices beat torch's kernel: eager inference, channels first, windows that overlap or are small (2 to 30 times)."""
-    window = problem.window
-    if (
-        torch.compiler.is_compiling()
-        or (torch.is_grad_enabled() and x.requires_grad)
-        or torch._C._are_functorch_transforms_active()
-        or torch.autograd.forward_ad._current_level >= 0
+    if x.numel() < _WORTHWHILE or (x.requires_grad and torch.is_grad_enabled()):
+        return False
+    if plan.problem.kind == "average" and (
+        x.dtype in _HALF or math.prod(x.shape[-len(plan.least) - 1 :]) < _WORTHWHILE
     ):
         return False
-    small = all(k <= 3 or k > s for k, s in zip(window.kernel, window.stride, strict=True)) and max(window.kernel) <= 16
-    return small and x.stride(-1) == 1 and (x.dtype not in _HALF or problem.kind == "max")
+    watched = (
+        torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch._C._is_torch_function_mode_enabled()
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+    return not watched and x.device.type == "cpu" and type(x) in (Tensor, torch.nn.Parameter)
 
 
-def _padded(x: Tensor, window: Window, size: Sequence[int], outputs: Sequence[int], value: float) -> Tensor:
-    """x with exactly what the outputs read: padding written out as `value`, unread ends cut off."""
-    starts = [p for p, _ in window.padding]
-    reaches = [(m - 1) * s + extent for m, s, extent in zip(outputs, window.stride, window.extent, strict=True)]
-    sides = [side for n, p, reach in zip(size, starts, reaches, strict=True) for side in (reach - n - p, p)][::-1]
+def _padded(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int], value: float) -> Tensor:
+    """x with its padding written out as `value`, negative padding cut off, and for ceil_mode what its last window reaches past it."""
+    window = problem.window
+    sides: list[int] = []
+    for n, m, s, extent, (p, q) in zip(size, outputs, window.stride, window.extent, window.padding, strict=True):
+        behind = (m - 1) * s + extent - n - p if problem.ceil else q
+        sides = [max(p, 0), max(behind, 0), *sides]
     if any(side > 0 for side in sides):
-        x = F.pad(x, [max(side, 0) for side in sides], value=value)
-    for axis, (p, reach) in enumerate(zip(starts, reaches, strict=True), start=-window.axes):
-        if x.shape[axis] != reach:
-            x = x.narrow(axis, max(-p, 0), reach)
+        x = F.pad(x, sides, value=value)
+    for axis, (p, q) in enumerate(window.padding, start=-window.axes):
+        if p < 0 or q < 0:
+            x = x.narrow(axis, max(-p, 0), x.shape[axis] + min(p, 0) + min(q, 0))
     return x
 
 
 def _reduce(x: Tensor, window: Window, outputs: Sequence[int], combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """All taps of all windows combined, one axis after the other; rows first, they are contiguous."""
+    """All taps of all windows combined, one axis after the other; rows first, they are contiguous.
+
+    `combine` may write into its first argument: fresh memory costs more than the arithmetic.
+    """
     for axis in range(window.axes):
-        where = axis - window.axes
-        reach = (outputs[axis] - 1) * window.stride[axis] + 1
-        taps = [
-            _slice(x, where, t * window.dilation[axis], reach, window.stride[axis]) for t in range(window.kernel[axis])
-        ]
-        x = taps[0]
-        for tap in taps[1:]:
+        if window.kernel[axis] == 1 and window.stride[axis] == 1:
+            continue
+        d, s = window.dilation[axis], window.stride[axis]
+        reach = (outputs[axis] - 1) * s + 1
+        taps = [_slice(x, axis - window.axes, t * d, reach, s) for t in range(window.kernel[axis])]
+        x = combine(taps[0].clone(), taps[1]) if len(taps) > 1 else taps[0].clone()
+        for tap in taps[2:]:
             x = combine(x, tap)
-    return x.clone() if max(window.kernel) == 1 else x  # never a view of the input
+    return x.clone() if max(*window.kernel, *window.stride) == 1 else x  # never a view of the input
+
+
+def _larger(a: Tensor, b: Tensor) -> Tensor:
+    return torch.maximum(a, b) if a.requires_grad else torch.maximum(a, b, out=a)
 
 
 def _slice(x: Tensor, axis: int, start: int, length: int, step: int) -> Tensor:

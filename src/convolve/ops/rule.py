@@ -47,8 +47,14 @@ def convolve(a: Tensor, b: Tensor, bias: Tensor | None, text: str) -> Tensor:
     elif torch.is_grad_enabled() and (a.requires_grad or b.requires_grad or (bias is not None and bias.requires_grad)):
         result = _Differentiable.apply(a, b, bias, text)  # type: ignore[no-untyped-call]
     else:
-        result = _OPERATOR(a, b, bias, text)
+        result = _bare(a, b, bias, text)
     return result
+
+
+def _bare(a: Tensor, b: Tensor, bias: Tensor | None, text: str) -> Any:
+    """The operator without its derivative, whose wrapper in Python costs as much as the rest of the call."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return _OPERATOR(a, b, bias, text)
 
 
 def gradients(
@@ -85,7 +91,7 @@ class _Differentiable(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, b: Tensor, bias: Tensor | None, text: str) -> Any:
         ctx.save_for_backward(a, b)
         ctx.text = text
-        return _OPERATOR(a, b, bias, text)
+        return _bare(a, b, bias, text)
 
     backward = staticmethod(_backward)
 
@@ -101,6 +107,7 @@ class _Transformed(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _save(ctx, inputs, output)
         ctx.save_for_forward(*inputs[:2])
+        ctx.set_materialize_grads(False)  # an operand without a tangent costs nothing
 
     backward = staticmethod(_backward)
 

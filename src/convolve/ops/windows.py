@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convolve.errors import ShapeError
-from convolve.geometry import Pair
+from convolve.geometry import Pair, Window
 from convolve.problem import Layout
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -67,6 +67,19 @@ def windows(x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: S
         ),
         x.storage_offset(),
     )
+
+
+def meetings(window: Window, size: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """For every tap of every output that meets a real input: the flat index of the output, of the tap and of the input."""
+    output, tap, source = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(3))
+    for axis, (n, m, k) in enumerate(zip(size, window.output_size(size), window.kernel, strict=True)):
+        triples = [(j, t, i) for j in range(m) for t, i in window.taps(axis, n, j)]
+        table = torch.tensor(triples, dtype=torch.int64, device=device).reshape(-1, 3)
+        output, tap, source = (
+            (flat[:, None] * length + one).flatten()
+            for flat, length, one in zip((output, tap, source), (m, k, n), table.unbind(1), strict=True)
+        )
+    return output, tap, source
 
 
 def mode_pad(x: Tensor, padding: Sequence[Pair], mode: PaddingMode) -> Tensor:

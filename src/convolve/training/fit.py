@@ -23,6 +23,7 @@ from convolve.data.image_folder import prefetched
 from convolve.data.records import Split
 from convolve.errors import ConvolveError, InterruptedRunError
 from convolve.training.measure import Normalise, measure
+from convolve.training.objective import objective
 from convolve.training.options import Options, optimizer_of, schedule_of
 from convolve.training.records import Epoch, Observer, State
 from convolve.training.stop import StopSignals
@@ -98,8 +99,8 @@ def fit(
                 indices = parts[step]
                 labels = train.labels[indices].to(device)
                 images = normalise(next(pictures).to(device))
-                logits = net(options.movement.apply(images, options.seed, progress.epoch, indices))
-                loss = F.cross_entropy(logits, labels, label_smoothing=options.label_smoothing)
+                output = net(options.movement.apply(images, options.seed, progress.epoch, indices))
+                loss, logits = objective(net, output, labels, options.label_smoothing)
                 value = loss.item()
                 if not math.isfinite(value):
                     raise _diverged(value, progress.epoch + 1, step + 1, options)
@@ -143,7 +144,7 @@ def seconds_per_epoch(net: torch.nn.Module, train: Split, normalise: Normalise, 
             started = time.perf_counter()
             indices = torch.arange(first, last)
             images = options.movement.apply(normalise(train.images.batch(indices).to(device)), 0, 0, indices)
-            loss = F.cross_entropy(trial(images), train.labels[indices].to(device))
+            loss, _ = objective(trial, trial(images), train.labels[indices].to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -21,7 +21,7 @@ _CONV = "input weight bias stride padding dilation groups"
 @layer_rule("conv1d conv2d conv3d", _CONV)
 def convolution(call: Call) -> Facts:
     axes = len(_weight(call)) - 2
-    window = _window(call, _weight(call)[2:], axes, sizes=call.input.shape[-axes:])
+    window = _window(call, _weight(call)[2:], axes, call.get("stride", 1), call.input.shape[-axes:])
     return _convolution(call, window, call.get("groups", 1))
 
 
@@ -31,7 +31,7 @@ def convolution(call: Call) -> Facts:
 )
 def transposed_convolution(call: Call) -> Facts:
     axes = len(_weight(call)) - 2
-    forward = _window(call, _weight(call)[2:], axes)
+    forward = _window(call, _weight(call)[2:], axes, call.get("stride", 1))
     return transposed_window(call, forward.transposed(call.get("output_padding", 0)), _weight(call)[1])
 
 
@@ -44,15 +44,16 @@ def _weight(call: Call) -> tuple[int, ...]:
     return tuple(call["weight"].shape)
 
 
-def _window(call: Call, kernel: Sequence[int], axes: int, sizes: Sequence[int] = ()) -> Window:
-    padding = call.get("padding", 0)
-    stride, dilation = call.get("stride", 1), call.get("dilation", 1)
+def _window(
+    call: Call, kernel: Sequence[int], axes: int, stride: int | Sequence[int], sizes: Sequence[int] = ()
+) -> Window:
+    padding, dilation = call.get("padding", 0), call.get("dilation", 1)
     if padding == "valid":
         padding = 0
     if isinstance(padding, str):
         plain = Window.of(kernel, stride, 0, dilation, axes=axes)
         padding = [
-            same_padding(size, k, s, d)
+            same_padding(size, k, s, d, lower=padding == "same_lower")
             for size, k, s, d in zip(sizes, plain.kernel, plain.stride, plain.dilation, strict=True)
         ]
     return Window.of(kernel, stride, padding, dilation, axes=axes)
@@ -121,9 +122,9 @@ _MAX = "input kernel_size stride padding dilation ceil_mode return_indices"
 )
 def pooling(call: Call) -> Facts:
     axes = int(call.step.op[8])
-    window = _window(call, _per_axis(call["kernel_size"], axes), axes)
-    if call["stride"] is None or call["stride"] in ((), []):
-        window = Window(window.kernel, window.kernel, window.padding, window.dilation, window.input_dilation)
+    kernel = _per_axis(call["kernel_size"], axes)
+    stride = call["stride"] if call["stride"] not in (None, (), []) else kernel
+    window = _window(call, kernel, axes, stride, call.input.shape[-axes:])
     return Facts(extra=call.output.numel * math.prod(window.kernel), reads=(windowed(call, window),))
 
 

@@ -86,7 +86,7 @@ def not_these(problem: ConvProblem, x: Tensor, w: Tensor) -> str | None:  # noqa
     means = tiled.double().mean(dim=tuple(range(2 + problem.axes, 2 + 2 * problem.axes)))
     peak = float(means.max())
     smallest = float(means[means > 0].min()) if peak > 0 else 0.0
-    if not math.isfinite(peak) or peak > _WIDEST_RANGE * smallest:
+    if math.isfinite(peak) and peak > _WIDEST_RANGE * smallest:
         return f"its error is global, and the input's magnitudes span {peak:.0e} to {smallest:.0e}"
     return None
 

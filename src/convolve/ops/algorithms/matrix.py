@@ -14,7 +14,7 @@ from torch import Tensor
 
 from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.bounds import direct_bound, summing_dtype
-from convolve.ops.windows import with_bias
+from convolve.ops.windows import meetings, with_bias
 from convolve.problem import ROLES, ConvProblem
 
 _MOST_ENTRIES = 2**26
@@ -23,7 +23,7 @@ _MOST_ENTRIES = 2**26
 def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     wide = summing_dtype(a.dtype)
     g, n = problem.groups, problem.batch
-    outputs, taps, inputs = positions(problem, a.device)
+    outputs, taps, inputs = meetings(problem.window, problem.size, a.device)
     cg, kg = problem.channels // g, problem.filters // g
     p, t, m = math.prod(problem.output_size), math.prod(problem.window.kernel), math.prod(problem.size)
     if problem.role == "weight_gradient":
@@ -40,16 +40,6 @@ def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tens
         entries = torch.einsum("ngke,gkce->ngce", a.to(wide).reshape(n, g, kg, p)[..., outputs], weights)
         result = entries.new_zeros((n, g, cg, m)).index_add(3, inputs, entries).reshape(problem.input_shape)
     return with_bias(result, None if bias is None else bias.to(wide)).to(a.dtype)
-
-
-def positions(problem: ConvProblem, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For every non-zero of one channel's matrix: the flat index of its output, of its tap and of its input."""
-    flat = [torch.zeros(1, dtype=torch.int64, device=device)] * 3
-    for axis, (n, m, k) in enumerate(zip(problem.size, problem.output_size, problem.window.kernel, strict=True)):
-        entries = [(j, t, i) for j in range(m) for t, i in problem.window.taps(axis, n, j)]
-        columns = torch.tensor(entries, dtype=torch.int64, device=device).reshape(-1, 3).T
-        flat = [(f[:, None] * size + new).flatten() for f, size, new in zip(flat, (m, k, n), columns, strict=True)]
-    return flat[0], flat[1], flat[2]
 
 
 def why_not(problem: ConvProblem) -> str | None:

@@ -12,7 +12,9 @@ import math
 import torch
 from torch import Tensor
 
+from convolve.geometry import Window
 from convolve.ops.algorithm import Algorithm, Cost
+from convolve.ops.algorithms import direct
 from convolve.ops.bounds import EPSILON, direct_bound, summing_dtype
 from convolve.ops.windows import stuff_zeros, with_bias, zero_pad
 from convolve.problem import ConvProblem
@@ -61,19 +63,28 @@ def run(problem: ConvProblem, x: Tensor, w: Tensor, bias: Tensor | None) -> Tens
     rows = v.reshape(groups, k // groups, cg, 1, s).transpose(1, 2).reshape(groups * cg * (k // groups), 1, 1, s)
     columns = u.reshape(k, cg, r, 1)
     x = zero_pad(stuff_zeros(x, window.input_dilation), window.padding).to(wide)
-    inner = torch.conv2d(x, rows, None, (1, window.stride[1]), 0, (1, window.dilation[1]), groups * cg)
+    inner = _pass(x, rows, groups * cg, (1, window.stride[1]), (1, window.dilation[1]))
     n, _, h, q = inner.shape
     inner = inner.reshape(n, groups, cg, k // groups, h, q).transpose(2, 3).reshape(n, k * cg, h, q)
-    y = torch.conv2d(inner, columns, None, (window.stride[0], 1), 0, (window.dilation[0], 1), k)
+    y = _pass(inner, columns, k, (window.stride[0], 1), (window.dilation[0], 1))
     return with_bias(y, None if bias is None else bias.to(wide)).to(getattr(torch, problem.dtype))
+
+
+def _pass(x: Tensor, w: Tensor, groups: int, stride: tuple[int, int], dilation: tuple[int, int]) -> Tensor:
+    """One axis, by whole maps: the library's own convolution is slow on kernels of one channel."""
+    n, c, *size = x.shape
+    window = Window.of(tuple(w.shape[2:]), stride, 0, dilation, axes=2)
+    dtype = str(x.dtype).removeprefix("torch.")
+    return direct.run(ConvProblem(n, c, w.shape[0], tuple(size), window, groups, dtype), x, w, None)
 
 
 def _cost(problem: ConvProblem) -> Cost:
     r, s = problem.window.kernel
     maps = problem.batch * problem.filters * (problem.channels // problem.groups)
-    elements = maps * problem.output_size[1] * (problem.size[0] + problem.output_size[0])
-    rate = 1e9  # a depthwise pass of the library in the plain layout
-    return Cost(2e-4 + elements * (r + s) / 2 / rate, 4 * maps * problem.output_size[1] * problem.size[0])
+    rows, q = problem.size[0] + sum(problem.window.padding[0]), problem.output_size[1]
+    products = maps * q * (rows * s + problem.output_size[0] * r)
+    slower = 2 if problem.dtype == "float64" else 1
+    return Cost(4e-4 + slower * (products * 3.5e-10 + maps * q * rows * 6e-9), 8 * slower * maps * q * rows)
 
 
 def bound(problem: ConvProblem) -> float:

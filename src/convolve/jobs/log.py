@@ -1,0 +1,72 @@
+"""What a run says: to whoever watches, and to log.txt."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from convolve.data.records import Dataset
+from convolve.jobs.choices import Request
+from convolve.models import find
+from convolve.training.options import Options
+from convolve.training.records import Epoch, Observer, clock
+
+
+class RunLog:
+    """Passes everything on to the caller's observer, and writes what is said to log.txt, each line as it comes."""
+
+    def __init__(self, path: Path, observer: Observer) -> None:
+        self._path, self._observer = path, observer
+
+    def say(self, text: str) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+        self._observer.say(text)
+
+    def reading(self, what: str, done: int, total: int) -> None:
+        self._observer.reading(what, done, total)
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        self._observer.step(epoch, step, steps, loss)
+
+    def epoch(self, record: Epoch, epochs: int, eta: float) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(record.line(epochs, eta) + "\n")
+        self._observer.epoch(record, epochs, eta)
+
+
+def say_choices(log: RunLog, data: Dataset, request: Request, net: nn.Module, options: Options) -> None:
+    """Every choice, once, before training."""
+    for index, line in enumerate(data.said):
+        log.say(f"{'data' if index == 0 else '':<10}{line}")
+    for bad in data.quarantined[:10]:
+        log.say(f"left out  {bad.path}: {bad.reason}")
+    if len(data.quarantined) > 10:
+        log.say(f"left out  {len(data.quarantined) - 10} more, listed in split.csv")
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    h, w = data.size
+    native = find(request.model)[1].size
+    if request.img_size is None and data.size == native:
+        log.say(f"          {h}x{w} is the size that {request.model} was made for")
+    log.say(
+        f"model     {request.model}, {data.channels}x{h}x{w} in, {len(data.classes)} classes, {parameters:,} parameters, from scratch"
+    )
+    smoothing = f", label smoothing {options.label_smoothing:g}" if options.label_smoothing else ""
+    log.say(
+        f"train     {options.epochs} epochs, batch {options.batch_size}, {options.optimizer} lr {options.lr:g} ({options.schedule}), "
+        f"weight decay {options.weight_decay:g}{smoothing}, seed {options.seed}, on {options.device}"
+        + (f" with {torch.get_num_threads()} threads" if options.device == "cpu" else "")
+    )
+    if options.movement:
+        move = options.movement
+        largest = f"shift {move.shift:.0%}, scale {move.scale:.0%}, turn {move.turn:g} degrees"
+        log.say(f"          each image moves a little in every epoch: at most {largest}")
+
+
+def duration(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    return f"{seconds:.1f} s" if seconds < 60 else clock(seconds)
