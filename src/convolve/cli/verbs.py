@@ -45,7 +45,6 @@ convolve: convolutional networks you can see through
   convolve train PHOTOS/                         a folder with one sub-folder of images per class
   convolve predict runs/PHOTOS-*/model.safetensors new.jpg
   convolve inspect vgg16 --input 3x224x224       shapes, cost, memory and receptive fields, before it runs
-  convolve explain runs/PHOTOS-*/model.safetensors new.jpg    what it sees, layer by layer
   convolve animate conv --input 5x5 --kernel 3   a convolution step by step, as one page
 
 convolve --help lists every verb; convolve VERB --help explains one.
