@@ -122,8 +122,8 @@ def explain_image(
 
     >>> import convolve, tempfile
     >>> shown = convolve.explain_image("conv 4 3, relu, max 2, fc 10", "sample:china", out=tempfile.mkdtemp() + "/china")
-    >>> [layer.shape for layer in shown.findings.layers], sorted(shown.files)[-1]
-    ([(4, 26, 26), (4, 13, 13)], 'page')
+    >>> [layer.shape for layer in shown.findings.layers], sorted(shown.files)[-2:]
+    ([(4, 26, 26), (4, 13, 13)], ['page', 'receptive-field'])
     """
     started = time.perf_counter()
     name, picture = _picture(image)
