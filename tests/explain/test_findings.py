@@ -234,3 +234,24 @@ def test_the_cost_of_a_layer_counts_every_branch_once() -> None:
     report = examine(Dilated(), [Input((1, 3, 20, 20))])
     last = layers.candidates(report)[-1]
     assert last.macs == 20 * 20 * (4 * 3 * 9 + 2 * 3 * 4 * 5 + 5 * 6)
+
+
+class InPlace(nn.Module):
+    """Changes the result of a convolution where it lies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).mul_(0).sum((2, 3))
+
+
+def test_what_is_shown_is_not_changed_by_an_operation_in_place() -> None:
+    torch.manual_seed(0)
+    model, image = InPlace(), torch.randn(1, 3, 9, 9)
+    found = explain(model, image, [("now", lambda: None)], None, Wishes(methods=("none",)))
+    with torch.no_grad():
+        truth = model.conv(image)[0, list(found.layers[0].channels)]
+    torch.testing.assert_close(found.last.maps[0].values, truth)
+    assert all(row.touched == 27 // 3 for row in found.last.measured)
