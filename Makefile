@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-browser lint install bench claims docs format clean
+.PHONY: demo test test-browser lint install bench claims docs lessons format clean
 
 install: $(READY)
 
@@ -42,6 +42,10 @@ claims: $(READY)
 docs: $(READY)
 	$(BIN)/python -m convolve claims --slow --markdown docs/claims.md
 	$(BIN)/python tools/pictures.py
+	$(BIN)/python -m tools.lessons
+
+lessons: $(READY)
+	$(BIN)/python -m tools.lessons
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist

@@ -51,7 +51,7 @@ def script_json(data: Any) -> str:
     >>> script_json({"name": "</script>", "top": float("inf")})
     '{"name":"\\\\u003c/script\\\\u003e","top":"Infinity"}'
     """
-    text = json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(plain(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return text
@@ -75,24 +75,25 @@ def png(pixels: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def _plain(value: Any) -> Any:
-    """The value with plain numbers, lists and strings only."""
+def plain(value: Any) -> Any:
+    """The value with plain numbers, lists and strings only; arrays and tensors become nested lists."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, float):
         return _number(float(value))
     if value is None or isinstance(value, str | bool | int):
         return value
     if hasattr(value, "tolist"):  # arrays, NumPy scalars, tensors
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, Sequence | set | frozenset):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     raise TypeError(f"a page's data holds numbers, text, lists and mappings; got {type(value).__name__}")
 
 
 def _number(value: float) -> float | str:
+    """A whole number without its .0: a page full of small integers is half as long."""
     if math.isfinite(value):
-        return value
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 

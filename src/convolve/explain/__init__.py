@@ -1,1 +1,1 @@
-"""What a network makes of one image: maps, strongest units, receptive fields, filters, attribution; computed here, drawn elsewhere."""
+"""What a network makes of one image, and the steps of an animation: computed here, drawn elsewhere."""
