@@ -51,6 +51,7 @@ PUBLIC: dict[str, str] = {
     "pixel_unshuffle": "convolve.ops.shuffle",
     "corr2d": "convolve.ops.plain",
     "Conv2D": "convolve.nn.plain",
+    "animate": "convolve.jobs.animate",
     "filter_image": "convolve.jobs.filter_image",
     "learn_kernel": "convolve.jobs.learn_kernel",
     "check_claims": "convolve.jobs.claims",

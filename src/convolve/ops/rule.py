@@ -107,6 +107,7 @@ class _Transformed(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _save(ctx, inputs, output)
         ctx.save_for_forward(*inputs[:2])
+        ctx.set_materialize_grads(False)  # an operand without a tangent costs nothing
 
     backward = staticmethod(_backward)
 
