@@ -300,7 +300,7 @@ def test_lists_and_torchs_empty_stride_are_taken_as_tuples_and_none_are() -> Non
 def test_padding_across_2_to_the_31_is_refused_before_it_is_written() -> None:
     for function in (convolve.max_pool1d, convolve.avg_pool1d):
         with pytest.raises(ShapeError, match=r"reaches across 2\^31"):
-            function(torch.ones(1, 9), 2, 2**61, padding=2**61)
+            function(torch.ones(1, 9), 2, 1, padding=2**61)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 7, 5), (2, 0, 7, 5), (0, 0, 7, 5), (0, 7, 5)])
