@@ -70,7 +70,7 @@ def kernel_matrix(
     # Every filter with every channel of its group.
     f = torch.arange(filters, device=device)[:, None, None]
     c = torch.arange(depth, device=device)[None, :, None]
-    channel = f // max(filters // groups, 1) * depth + c
+    channel = f // (filters // groups) * depth + c
     row = (f * math.prod(outputs) + output).expand(filters, depth, -1)
     column = channel * math.prod(size) + source
     value = weight.flatten()[((f * depth + c) * math.prod(kernel) + tap).flatten()]
