@@ -8,6 +8,7 @@ and only if it sees that pixel: no cancellation, in float64.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -27,16 +28,17 @@ class Program(nn.Module):
                 self.where[number] = len(self.weights)
                 self.weights.append(nn.Parameter(torch.rand(options["weight"], generator=generator) + 0.5))
         self.norm = nn.BatchNorm2d(channels).eval()
+        self.library: Any = F  # whose functions the kinds called "ours" are
 
     def forward(self, x: Tensor) -> Tensor:
         values = [x]
         for number, (kind, sources, options) in enumerate(self.instructions):
             weight = self.weights[self.where[number]] if number in self.where else None
-            values.append(apply(kind, [values[s] for s in sources], options, weight, self.norm))
+            values.append(apply(kind, [values[s] for s in sources], options, weight, self.norm, self.library))
         return values[-1]
 
 
-def apply(kind: str, v: list[Tensor], o: dict, weight: Tensor | None, norm: nn.Module) -> Tensor:
+def apply(kind: str, v: list[Tensor], o: dict, weight: Tensor | None, norm: nn.Module, library: Any = F) -> Tensor:
     x = v[0]
     match kind:
         case "conv":
@@ -103,6 +105,37 @@ def apply(kind: str, v: list[Tensor], o: dict, weight: Tensor | None, norm: nn.M
             return torch.matmul(x, torch.ones(x.shape[3], 3, dtype=x.dtype))
         case "cumulative":
             return x.cumsum(2)
+        case "columns":
+            # a convolution as a product: unfold, one matrix, and back
+            h, w = F.max_pool2d(x, o["k"], o["s"], 0, o["d"]).shape[2:]
+            patches = F.unfold(x, o["k"], o["d"], 0, o["s"])
+            return torch.matmul(weight.flatten(1), patches).view(x.shape[0], -1, h, w)
+        case "overlap":
+            return F.fold(F.unfold(x, o["k"], 1, o["p"]), x.shape[2:], o["k"], 1, o["p"])
+        case "attention":
+            n, c, h, w = x.shape
+            rows = x.flatten(2).transpose(1, 2)
+            # a constant query and key: equal weights, so that the sum sees every place however small the change
+            ones = torch.ones_like(rows)
+            return F.scaled_dot_product_attention(ones, ones, rows).transpose(1, 2).reshape(n, c, h, w)
+        case "einsum":
+            return torch.einsum("nchw,dc->ndhw", x, weight)
+        case "mixing":
+            return torch.einsum("nchw,hk->nckw", x, torch.ones(x.shape[2], 4, dtype=x.dtype))
+        case "halves":
+            n, c, h, w = x.shape
+            return x[:, :, : h // 2 * 2].reshape(n, c, h // 2, 2, w).sum(3)
+        case "blocks":
+            n, c, h, w = x.shape
+            return x[:, :, : h // 2 * 2].reshape(n, c, 2, h // 2, w).sum(2)
+        case "ours max":
+            return library.max_pool2d(x, o["k"], o["s"], o["p"])
+        case "ours avg":
+            return library.avg_pool2d(x, o["k"], o["s"], o["p"])
+        case "ours adaptive":
+            return library.adaptive_avg_pool2d(x, o["size"])
+        case "ours conv":
+            return library.conv2d(x, weight, stride=o["s"], padding=o["p"])
         case "repeat":
             return x.repeat(1, 1, 2, 1)
     raise AssertionError(kind)
@@ -161,6 +194,24 @@ def programs(draw: st.DrawFn, most: int = 7) -> tuple[Program, tuple[int, int]]:
                 "ceil": pick(st.booleans()),
                 "count": pick(st.booleans()),
             }
+        elif kind == "columns":
+            k = (pick(st.integers(1, 3)), pick(st.integers(1, 3)))
+            o = {"weight": (CHANNELS, CHANNELS, *k), "k": k, "s": pick(small), "d": pick(st.integers(1, 2))}
+        elif kind == "overlap":
+            o = {"k": pick(st.integers(1, 3)), "p": pick(st.integers(0, 1))}
+        elif kind == "einsum":
+            o = {"weight": (CHANNELS, CHANNELS)}
+        elif kind in ("ours max", "ours avg"):
+            k = pick(st.integers(1, 3))
+            o = {"k": k, "s": pick(small), "p": pick(st.integers(0, k // 2))}
+        elif kind == "ours conv":
+            o = {
+                "weight": (CHANNELS, CHANNELS, pick(st.integers(1, 4)), 2),
+                "s": pick(small),
+                "p": pick(st.integers(0, 2)),
+            }
+        elif kind == "ours adaptive":
+            o = {"size": (pick(st.integers(1, 5)), pick(st.integers(1, 5)))}
         elif kind == "adaptive":
             o = {"size": (pick(st.integers(1, 7)), pick(st.integers(1, 7))), "mean": pick(st.booleans())}
         elif kind == "pad":
@@ -207,9 +258,10 @@ def shape_of(kind: str, sizes: list[tuple[int, int]], o: dict) -> tuple[int, int
 
 _NAMES = (
     "conv conv same transposed transposed max avg adaptive pad resize resize shuffle unshuffle add add mul cat stack "
-    "beside slice roll flip turn relu norm lrn squeeze row flat channels separable cumulative repeat"
+    "beside slice roll flip turn relu norm lrn squeeze row flat channels separable cumulative repeat "
+    "columns overlap attention einsum mixing halves blocks ours_max ours_avg ours_adaptive ours_conv"
 )
-KINDS = _NAMES.split()
+KINDS = [name.replace("_", " ") for name in _NAMES.split()]
 
 
 def seen_by(model: nn.Module, size: tuple[int, int], channels: int = CHANNELS) -> Tensor:

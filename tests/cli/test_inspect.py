@@ -70,10 +70,10 @@ def test_markdown_csv_svg_and_html_carry_the_same_numbers(
     net: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = ["--svg", str(tmp_path / "n.svg"), "--html", str(tmp_path / "n.html")]
-    assert main(["inspect", net, "--input", "3x16x16", "--markdown", *files]) == 0
+    assert main(["inspect", net + ":Net", "--input", "3x16x16", "--markdown", *files]) == 0
     markdown = capsys.readouterr().out
     assert "| a | conv2d 3x3 p1 | input | 1x8x16x16 | 224 | 55,296 |" in markdown
-    assert main(["inspect", net, "--input", "3x16x16", "--csv"]) == 0
+    assert main(["inspect", net + ":Net", "--input", "3x16x16", "--csv"]) == 0
     rows = [line.split(",") for line in capsys.readouterr().out.splitlines()]
     assert rows[1][rows[0].index("macs")] == "55296"
     svg = ElementTree.parse(tmp_path / "n.svg").getroot()
@@ -99,7 +99,7 @@ def test_markdown_csv_svg_and_html_carry_the_same_numbers(
     ],
 )
 def test_exit_codes(net: str, options: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", net, "--input", "3x16x16", *options]) == code
+    assert main(["inspect", net + ":Net", "--input", "3x16x16", *options]) == code
     assert says in capsys.readouterr().err
 
 
@@ -114,7 +114,7 @@ def test_exit_codes(net: str, options: list[str], code: int, says: str, capsys: 
     ],
 )
 def test_questions_are_answered(net: str, options: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", net, "--input", "3x16x16", *options]) == 0
+    assert main(["inspect", net + ":Net", "--input", "3x16x16", *options]) == 0
     assert says in capsys.readouterr().out
 
 
@@ -151,7 +151,7 @@ def test_shapes_that_do_not_fit_print_the_table_and_the_fix(tmp_path: Path, caps
         ("vgg17", 2, "vgg16"),
         ("nothing.py:Net", 3, "there is no such file"),
         ("{net}:Nut", 2, "use Net"),
-        ("{net}:torch", 3, "must give a torch.nn.Module"),
+        ("{net}:torch", 3, "could not be built"),
         ("nothing.safetensors", 3, "there is no such file"),
     ],
 )

@@ -142,7 +142,7 @@ def propagate(
                 factors = tuple(_reshaped(factor, shape, output) for factor in term.factors)
             else:
                 factors = tuple(_read(factor, read, shape, output) for factor in term.factors)
-                if any(factor.place is None for factor in term.factors) and _gaps(term, read):
+                if _gaps(term, read):
                     factors = tuple(replace(f, reach=replace(f.reach, exact=False)) for f in factors)
             terms.append(Term(term.source, factors))
     return Field(simplified(terms))

@@ -1,7 +1,8 @@
 """What other tools count for the same network, reproduced by their rule, and why the numbers differ.
 
 Each profile is a function from one report to a list of terms; their sum is that tool's number. Sources: torchinfo 1.8,
-layer_info.py `calculate_macs`; fvcore 0.1.6, jit_handles.py; torch.utils.flop_counter of torch 2.13. Read, not copied.
+layer_info.py `calculate_macs`; fvcore 0.1.5, jit_handles.py; torch.utils.flop_counter of torch 2.13. Read, not copied;
+tests/analysis/test_other_tools.py runs the first two beside them.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from convolve.analysis import records
+from convolve.analysis import records, shapes
 from convolve.analysis.names import function_name, in_place, operator_name
 from convolve.analysis.ours import forward_of, in_torchs_words
 from convolve.analysis.records import Allocation, Parameter, Step, Trace
@@ -493,7 +493,7 @@ class _Memory(TorchDispatchMode):
             name, named = in_torchs_words(name, {**named, **kwargs})
             begun = recorder.begin(name, named, schema.is_mutable)
             recorder.attempt = begun
-        result = func(*args, **kwargs)
+        result = shapes.run(func, args, kwargs)
         for tensor in _tensors(result):
             self.birth(tensor, "gradient" if recorder.in_backward else "activation")
         if record:

@@ -8,6 +8,7 @@ by layer. None where the source gives no such number.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from convolve.analysis.report import Report
 from convolve.errors import UnknownNameError
@@ -21,10 +22,11 @@ class Published:
     source: str
     parameters: int | None
     macs: int | None
+    connections: int | None = None
 
 
 PUBLISHED: tuple[Published, ...] = (
-    Published("lenet5", "paper", 60_000, None),
+    Published("lenet5", "paper", 60_000, None, connections=340_908),
     Published("lenet", "d2l", 61_706, 416_520),
     Published("lenet-shusentang", "shusentang", 44_426, 281_640),
     Published("alexnet", "paper", 60_965_224, 724_406_816),
@@ -93,4 +95,27 @@ def like(report: Report, name: str, source: str) -> Comparison:
         values.append(("parameters", chosen.parameters, report.totals.active))
     if chosen.macs is not None:
         values.append(("MACs", chosen.macs, report.totals.macs))
+    if chosen.connections is not None:
+        values.append(("connections", chosen.connections, connections(report)))
     return Comparison(name, source, tuple(values))
+
+
+def connections(report: Report) -> int:
+    """LeCun et al.'s count (1998, section II.B): one per weight used and one per bias, at every unit that has them.
+
+    A subsampling unit counts the elements of its window and its bias (5 for 2 x 2); the kernels of a connection table are only those
+    that exist; the output layer's bitmaps count one per element though they are fixed.
+    """
+    sizes = {name: p.numel for p in report.trace.parameters if not p.buffer for name in p.names}
+    found = 0
+    for step in report.trace.steps:
+        if step.op.startswith(("conv", "linear")):
+            own = sum(numel for name, numel in sizes.items() if name.rpartition(".")[0] == step.path)
+            output = step.outputs[0].shape
+            found += own * prod(output[2:]) * output[0]
+        elif step.op.startswith("avg_pool"):
+            kernel = step.arguments["kernel_size"]
+            taps = prod(kernel) if isinstance(kernel, (tuple, list)) else kernel**2
+            found += (taps + 1) * step.outputs[0].numel
+    bitmaps = sum(p.numel for p in report.trace.parameters if p.buffer and p.names[0] == "out.prototypes")
+    return found + bitmaps

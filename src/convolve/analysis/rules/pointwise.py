@@ -13,8 +13,8 @@ from convolve.analysis.rules.registry import Call, Facts, layer_rule
 OPERATIONS: dict[int, str] = {
     0: "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout native_dropout identity "
     "clone contiguous detach to type float double half bfloat16 int long bool cpu alias copy _to_copy lift_fresh "
-    "lift_fresh_copy requires_grad fill zero zeros_like ones_like full_like empty_like rand_like randn_like bernoulli "
-    "_conj resolve_conj resolve_neg type_as masked_fill where clone_ detach_ new_zeros new_ones new_full new_empty "
+    "lift_fresh_copy requires_grad fill zero bernoulli "
+    "_conj resolve_conj resolve_neg type_as masked_fill where clone_ detach_ "
     "normal uniform random exponential real",
     1: "add sub mul div neg abs relu relu6 hardtanh threshold clamp clamp_min clamp_max clip maximum minimum square "
     "sqrt rsqrt reciprocal exp log sign floor ceil round trunc pow sin cos tan tanh sigmoid eq ne lt le gt ge "
@@ -37,6 +37,14 @@ def _pointwise(operations: int) -> None:
 
 for _operations in OPERATIONS:
     _pointwise(_operations)
+
+
+@layer_rule(
+    "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty", "input"
+)
+def made_anew(_: Call) -> Facts:
+    """Only the shape is the argument's: no element is read."""
+    return Facts(reads=())
 
 
 @layer_rule("glu", "input dim")
