@@ -81,7 +81,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("if isinstance(value, bool):", "if False:"),
         ("if at_least is not None and number < at_least:", "if at_least is not None and number < at_least - 1:"),
         ("if not -LARGEST - 1 <= number <= LARGEST:", "if not -LARGEST - 1 <= number:"),
-        ("    if room < 0 and not (ceil and room > -s):", "    if room < -s and not (ceil and room > -s):"),
+        ("    if room < 0 and not (ceil and room > -s):", "    if room < -2 * s and not (ceil and room > -s):"),
         ("outputs = room // s + 1", "outputs = -(-room // s) + 1"),
         ("if ceil and room % s != 0 and outputs * s < spread(n, e) + p:", "if ceil and room % s != 0:"),
         ("return (last - remainder) // modulus - (first - 1 - remainder) // modulus", "return (last - remainder) // modulus - (first - remainder) // modulus"),
