@@ -1,9 +1,9 @@
-# make demo · test · lint · bench.  Needs Python 3.11+, make and pip; no compiler.
+# make demo · test · test-browser · lint · bench.  Needs Python 3.11+, make and pip; no compiler.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint install bench claims docs format clean
+.PHONY: demo test test-browser lint install bench claims docs lessons format clean
 
 install: $(READY)
 
@@ -19,6 +19,10 @@ demo: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	@echo "make test skips the tests that drive pages in Chromium; make test-browser runs them"
+
+test-browser: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -38,6 +42,10 @@ claims: $(READY)
 docs: $(READY)
 	$(BIN)/python -m convolve claims --slow --markdown docs/claims.md
 	$(BIN)/python tools/pictures.py
+	$(BIN)/python -m tools.lessons
+
+lessons: $(READY)
+	$(BIN)/python -m tools.lessons
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist

@@ -27,5 +27,11 @@ def edges() -> None:
         Image.open(drawn).convert("RGB").quantize(224).save(file, format="PNG", optimize=True)
 
 
+def animation() -> None:
+    """The fifth stop of a strided, padded convolution."""
+    convolve.animate("conv", "5x5", stride=2, padding=1, theme="light").save(IMAGES / "animate-conv.png", step=5)
+
+
 if __name__ == "__main__":
     edges()
+    animation()

@@ -345,7 +345,7 @@ def main() -> int:
     print(f"{len(faults) - len(survivors)} of {len(faults)} noticed ({share:.1%})")
     if not options.only:
         result = {
-            "command": "python tools/plant_faults.py",
+            "command": f"python tools/{Path(sys.argv[0]).name}",
             "python": sys.version.split()[0],
             "torch": torch.__version__,
             "seconds": round(time.monotonic() - started),

@@ -60,6 +60,8 @@ def test_the_run_folder_holds_what_is_promised_and_nothing_else(run: Run) -> Non
         "log.txt",
         "plots/curves.png",
         "plots/confusion.png",
+        "plots/filters.png",
+        "plots/augmentation.png",
     }
     assert all(Path(path).exists() for path in run.files.values())
 

@@ -27,7 +27,7 @@ def random_window(seed: int) -> tuple[Window, tuple[int, ...]]:
         window = Window.of(
             tuple(rng.choice([1, 2, 3]) for _ in range(axes)),
             tuple(rng.choice([1, 2, 3, 5]) for _ in range(axes)),
-            tuple((rng.choice([0, 0, 1, 3]), rng.choice([0, 0, 1, 2, -1])) for _ in range(axes)),
+            tuple((rng.choice([0, 0, 1, 3, -1]), rng.choice([0, 0, 1, 2, -1])) for _ in range(axes)),
             tuple(rng.choice([1, 1, 2, 3]) for _ in range(axes)),
             axes=axes,
         )
@@ -93,9 +93,10 @@ def test_two_axes_equal_torch(kernel, padding, stride, dilation) -> None:
     columns = F.unfold(x, **arguments)
     assert convolve.unfold(x, **arguments).equal(columns)
     torch.testing.assert_close(convolve.fold(columns, (7, 6), **arguments), F.fold(columns, (7, 6), **arguments))
-    half = columns.bfloat16()
-    precise = F.fold(half.float(), (7, 6), **arguments).bfloat16()
-    assert convolve.fold(half, (7, 6), **arguments).equal(precise)
+    for dtype in (torch.bfloat16, torch.float16):
+        half = columns.to(dtype)
+        precise = F.fold(half.float(), (7, 6), **arguments).to(dtype)
+        assert convolve.fold(half, (7, 6), **arguments).equal(precise)
 
 
 def test_unfold_spells_out_the_convolution_in_both_orientations() -> None:
@@ -162,6 +163,12 @@ def test_huge_arguments_are_right_or_refused_in_words(huge: int) -> None:
         convolve.fold(torch.ones(1, 4, 1), (2, 2), 2, dilation=huge)
     with pytest.raises((ShapeError, UsageError), match="fit"):
         convolve.unfold(x, 2, dilation=2**62, padding=2**61)
+    with pytest.raises(ShapeError, match="the padded input must fit in memory"):
+        convolve.unfold(x, 2, stride=2**61, padding=2**60)
+    with pytest.raises(ShapeError, match="the padded result must fit in memory"):
+        convolve.fold(torch.ones(1, 4, 4), (4, 4), 2, stride=2**61, padding=2**60)
+    with pytest.raises(ShapeError, match="the columns must fit in memory"):
+        convolve.unfold(x, 2**20, padding=2**20)
     with pytest.raises((ShapeError, UsageError), match="64 bits"):
         convolve.unfold(x, 3, dilation=2**62)
 
@@ -172,6 +179,7 @@ def test_empty_batches_and_channels(shape: tuple[int, ...]) -> None:
     assert columns.shape == (shape[0], shape[1] * 4, 12)
     assert convolve.fold(columns, (4, 5), 2).shape == shape
     assert convolve.unfold(torch.ones(1, 1, 0, 3), 2, padding=1).sum() == 0
+    assert convolve.fold(torch.ones(1, 4, 2), (0, 1), 2, padding=1).shape == (1, 1, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +187,8 @@ def test_empty_batches_and_channels(shape: tuple[int, ...]) -> None:
     [
         (lambda x: convolve.unfold(x, 5), ShapeError, "kernel must fit"),
         (lambda x: convolve.unfold(x[0, 0], 2), ShapeError, r"unfold over 2 axes takes \(n, c, h, w\)"),
+        (lambda x: convolve.unfold(x, 2, axes=0), UsageError, "axes must be 1, 2 or 3; got 0"),
+        (lambda x: convolve.fold(x[0], (4, 1), 2), ShapeError, "kernel must fit"),
         (lambda x: convolve.unfold(x, 2, axes=4), UsageError, "axes must be 1, 2 or 3; got 4"),
         (lambda x: convolve.unfold(x, 2, orientation="row"), UnknownNameError, "'row'; use rows"),
         (lambda x: convolve.unfold(x, 2, padding="full"), UnknownNameError, "unknown padding"),

@@ -23,7 +23,7 @@ def random_case(seed: int) -> tuple[torch.Tensor, torch.Tensor, dict]:
         groups, depth, per_group = rng.choice([1, 1, 2, 3]), rng.choice([1, 2]), rng.choice([1, 2])
         arguments = {
             "stride": tuple(rng.choice([1, 2, 3]) for _ in range(axes)),
-            "padding": tuple((rng.choice([0, 1, 2]), rng.choice([0, 0, 1, -1])) for _ in range(axes)),
+            "padding": tuple((rng.choice([0, 1, 2, -1]), rng.choice([0, 0, 1, -1])) for _ in range(axes)),
             "dilation": tuple(rng.choice([1, 1, 2]) for _ in range(axes)),
             "groups": groups,
         }
@@ -43,8 +43,7 @@ def by_torch(x: torch.Tensor, w: torch.Tensor, arguments: dict) -> torch.Tensor:
     for axis, (before, after) in enumerate(arguments["padding"], start=1):
         sides = [0] * (2 * (x.dim() - axis) - 2) + [max(before, 0), max(after, 0)]
         x = F.pad(x, sides)
-        if after < 0:
-            x = x.narrow(axis, 0, x.shape[axis] + after)
+        x = x.narrow(axis, max(-before, 0), x.shape[axis] + min(before, 0) + min(after, 0))
     function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[x.dim() - 1]
     return function(x[None], w, None, arguments["stride"], 0, arguments["dilation"], arguments["groups"])[0]
 
@@ -104,6 +103,7 @@ def test_integers_stay_integers_and_gradients_pass_gradcheck() -> None:
 
 def test_empty_problems_give_empty_matrices() -> None:
     assert convolve.kernel_matrix(torch.zeros(2, 0, 1, 1), (3, 3)).shape == (18, 0)
+    assert convolve.kernel_matrix(torch.zeros(0, 2, 1, 1), (3, 3), groups=2).shape == (0, 36)
     assert convolve.kernel_matrix(torch.ones(1, 1, 2), 0, padding=1).to_dense().shape == (1, 0)
 
 
@@ -112,6 +112,8 @@ def test_empty_problems_give_empty_matrices() -> None:
     [
         ({"weight": torch.ones(3), "input_size": (5, 5)}, ShapeError, r"\(filters, channels / groups, \*kernel\)"),
         ({"weight": torch.ones(3, 3), "input_size": (2, 2)}, ShapeError, "kernel must fit"),
+        ({"weight": torch.ones(3, 3), "input_size": (5,)}, ShapeError, "one to three kernel axes"),
+        ({"weight": torch.ones(3, 1, 3), "input_size": 5, "groups": 0}, UsageError, "groups must be at least 1"),
         (
             {"weight": torch.ones(3, 1, 3), "input_size": 5, "groups": 2},
             ShapeError,

@@ -32,6 +32,8 @@ def test_mixed_dtypes_are_promoted_as_multiplication_promotes_them() -> None:
     image, kernel = torch.ones(6, 8), torch.tensor([[1, -1]])
     assert convolve.corr2d(image, kernel).dtype == torch.float32
     assert convolve.corr2d(image.double(), kernel.float()).dtype == torch.float64
+    assert convolve.corr2d(kernel, torch.tensor([[0.5]])).tolist() == [[0.5, -0.5]]
+    assert convolve.corr2d(image.float(), kernel.double()).dtype == torch.float64
     with pytest.raises(UsageError):
         convolve.conv2d(image[None, None], kernel[None, None])
 

@@ -73,7 +73,7 @@ def random_case(seed: int) -> tuple[int, tuple[int, ...], dict, bool]:
         arguments = {
             "kernel_size": tuple(rng.choice([1, 2, 3, 5]) for _ in range(axes)),
             "stride": tuple(rng.choice([1, 2, 3, 7]) for _ in range(axes)),
-            "padding": tuple((rng.choice([0, 0, 1, 2, 4]), rng.choice([0, 0, 1, 3, -1])) for _ in range(axes)),
+            "padding": tuple((rng.choice([0, 0, 1, 2, 4, -1]), rng.choice([0, 0, 1, 3, -1])) for _ in range(axes)),
             "dilation": tuple(rng.choice([1, 1, 2, 3]) for _ in range(axes)),
         }
         ceil = rng.random() < 0.4
@@ -248,6 +248,59 @@ def test_zero_extents_pool_their_padding() -> None:
     assert (average == 0).all()
     average.sum().backward()
     assert x.grad.shape == x.shape
+    last = torch.zeros(2, 0, 5, 2, dtype=torch.float64).permute(0, 3, 1, 2)
+    for memory in (x.detach(), last):
+        assert convolve.max_pool2d(memory, 2, 1, 1).equal(values)
+        assert convolve.max_pool2d(memory, 2, 1, ((1, 1), (1, 2)), return_indices=True)[1].eq(-1).all()
+
+
+@pytest.mark.parametrize("padding", [0, 1, ((0, 2), (2, 1))])
+def test_large_maps_share_ties_nan_and_indices_with_torchs_first_maximum(padding) -> None:
+    x = numbers((2, 3, 41, 43), 3, special=True)
+    leaf, again = x.clone().requires_grad_(), x.clone().requires_grad_()
+    sides = [padding] * 4 if isinstance(padding, int) else [*padding[1], *padding[0]]
+    got, expected = convolve.max_pool2d(leaf, 3, 2, padding), F.max_pool2d(F.pad(again, sides, value=-math.inf), 3, 2)
+    torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(convolve.max_pool2d(x, 3, 2, padding), expected.detach(), rtol=0, atol=0, equal_nan=True)
+    weights = torch.arange(float(got.numel()), dtype=torch.float64).reshape(got.shape)
+    # A window of nothing but -inf and padding has its place on a real element here, on the written padding there.
+    weights = weights.masked_fill(expected.isinf(), 0)
+    (ours,), (theirs,) = torch.autograd.grad(got, leaf, weights), torch.autograd.grad(expected, again, weights)
+    assert ours.equal(theirs)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [5, 70])
+def test_the_result_never_shares_memory_with_the_input(size: int, stride: int) -> None:
+    x = torch.ones(1, 2, size, size)
+    for result in (
+        convolve.max_pool2d(x, 1, stride),
+        convolve.avg_pool2d(x, 1, stride),
+        convolve.avg_pool2d(x, 1, stride, dilation=2),
+        convolve.max_pool2d(x, 1, stride, -1),
+        convolve.max_pool2d(x, 2, 2),
+        convolve.avg_pool2d(x, 2, 2),
+    ):
+        assert result.eq(1).all()
+        result.zero_()
+        assert x.eq(1).all()
+
+
+def test_lists_and_torchs_empty_stride_are_taken_as_tuples_and_none_are() -> None:
+    x = torch.randn(1, 2, 7, 9)
+    expected = convolve.max_pool2d(x, (2, 3), (1, 2), ((1, 0), (0, 1)))
+    assert convolve.max_pool2d(x, [2, 3], [1, 2], [[1, 0], [0, 1]]).equal(expected)
+    assert convolve.max_pool2d(x, 2, ()).equal(F.max_pool2d(x, 2, []))
+    assert convolve.avg_pool2d(x, [2, 3], []).equal(F.avg_pool2d(x, (2, 3)))
+    assert convolve.max_pool2d(x, 2).equal(F.max_pool2d(x, 2))
+    with pytest.raises(UsageError, match="must be an integer"):
+        convolve.max_pool2d(x, 2.0)  # although the plan of 2 is remembered
+
+
+def test_padding_across_2_to_the_31_is_refused_before_it_is_written() -> None:
+    for function in (convolve.max_pool1d, convolve.avg_pool1d):
+        with pytest.raises(ShapeError, match=r"reaches across 2\^31"):
+            function(torch.ones(1, 9), 2, 1, padding=2**61)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 7, 5), (2, 0, 7, 5), (0, 0, 7, 5), (0, 7, 5)])
@@ -330,9 +383,11 @@ def test_channels_last_stays_channels_last() -> None:
 
 def test_the_same_image_alone_and_in_a_batch_pools_to_the_same_bits() -> None:
     x = torch.randn(7, 5, 13, 11, generator=torch.Generator().manual_seed(1))
+    many = torch.randn(7, 9, 23, 19, generator=torch.Generator().manual_seed(2))
     for function in (convolve.max_pool2d, convolve.avg_pool2d):
         for padding in (0, ((1, 0), (2, 1))):
             assert function(x, 3, 2, padding)[3].equal(function(x[3:4], 3, 2, padding)[0])
+            assert function(many, 3, 2, padding)[3].equal(function(many[3:4], 3, 2, padding)[0])
 
 
 def test_nan_and_infinity_touch_exactly_the_windows_that_hold_them() -> None:
@@ -379,10 +434,24 @@ def test_adaptive_and_global_pooling_equal_their_definition(axes: int) -> None:
     torch.testing.assert_close(kept, x)
 
 
-def test_the_gradient_of_global_max_goes_to_the_first_of_equals() -> None:
-    x = torch.tensor([[[1.0, 5.0, 5.0]]], requires_grad=True)
-    convolve.global_max_pool1d(x).sum().backward()
-    assert x.grad.tolist() == [[[0.0, 1.0, 0.0]]]
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_the_gradient_of_global_max_goes_to_the_first_of_equals(axes: int) -> None:
+    x = torch.tensor([1.0, 5.0, 5.0]).reshape(1, 1, *(1,) * (axes - 1), 3).requires_grad_()
+    getattr(convolve, f"global_max_pool{axes}d")(x).sum().backward()
+    assert x.grad.flatten().tolist() == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_global_averages_of_integers_and_wrong_ranks_are_refused_in_words(axes: int) -> None:
+    average, largest = (getattr(convolve, f"global_{kind}_pool{axes}d") for kind in ("avg", "max"))
+    x = torch.zeros(1, 2, *(3,) * axes)
+    with pytest.raises(UsageError, match=r"convert with \.double"):
+        average(x.long())
+    for function in (average, largest, lambda x: getattr(convolve, f"adaptive_avg_pool{axes}d")(x, 2)):
+        for wrong in (x[0, 0], x[None]):
+            with pytest.raises(ShapeError, match=f"pooling over {axes} ax"):
+                function(wrong)
+    assert largest(x.long()).dtype == torch.int64
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
@@ -406,9 +475,33 @@ def test_trainable_pooling_is_weight_times_pooled_plus_bias(axes: int, mode: str
     torch.testing.assert_close(without, pooled * weight.reshape(shape))
 
 
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["sum", "avg", "max"])
+def test_trainable_pooling_passes_every_argument_on(axes: int, mode: str) -> None:
+    x = torch.randn(3, *(8, 7, 9)[:axes], dtype=torch.float64)
+    weight, bias = torch.tensor([2.0, -1.0, 0.5]).double(), torch.tensor([1.0, 0.0, -3.0]).double()
+    arguments = (3, 2, ((2, 1),) * axes, True)
+    got = getattr(convolve, f"trainable_pool{axes}d")(x, weight, bias, *arguments, dilation=2, mode=mode)
+    if mode == "max":
+        pooled = MAX[axes](x, *arguments[:3], 2, True)
+    else:
+        pooled = AVG[axes](x, *arguments, divisor_override=1 if mode == "sum" else None, dilation=2)
+    shape = (3, *(1,) * axes)
+    torch.testing.assert_close(got, pooled * weight.reshape(shape) + bias.reshape(shape))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
+        (lambda x: convolve.max_pool3d(x, (3, 1, 1)), ShapeError, r"depth the window covers 3 but the input has 2"),
+        (lambda x: convolve.avg_pool3d(x, (3, 1, 1)), ShapeError, r"depth the window covers 3 but the input has 2"),
+        (lambda x: convolve.avg_pool2d(x + 1j, 2), UsageError, "real numbers; got torch.complex64"),
+        (lambda x: convolve.avg_pool2d(x, 2, divisor_override=1.5), UsageError, "divisor_override must be an integer"),
+        (
+            lambda x: convolve.max_pool2d(x, 2, 2, ((1, -1), (0, 0)), ceil_mode=True),
+            UsageError,
+            "ceil_mode does not go with negative padding",
+        ),
         (
             lambda x: convolve.max_pool2d(x[0, 0], 2),
             ShapeError,

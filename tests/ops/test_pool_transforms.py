@@ -220,6 +220,56 @@ def test_a_tracer_sees_the_pooling_and_not_the_slices() -> None:
     assert watched[0].equal(convolve.max_pool2d(x, 2))
 
 
+def test_what_watches_is_shown_the_pooling_whatever_its_size() -> None:
+    """Derivative levels, vmap and dispatch modes, on maps large enough that plain inference goes by slices."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Watch(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.names: list[str] = []
+
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            self.names.append(str(function))
+            return function(*arguments, **(keywords or {}))
+
+    x, direction = images(2, 3, 41, 43), images(2, 3, 41, 43, seed=1)
+    for function, own in ((convolve.max_pool2d, F.max_pool2d), (convolve.avg_pool2d, F.avg_pool2d)):
+        with Watch() as watch:
+            function(x, 3, 2, 1)
+        assert [name for name in watch.names if "pool" in name]
+        assert not [name for name in watch.names if "maximum" in name or "add" in name]
+        torch.testing.assert_close(torch.func.vmap(lambda x: function(x, 3, 2, 1))(x[None])[0], own(x, 3, 2, 1))  # noqa: B023
+        (leaf := x.clone()).requires_grad_()
+        result = own(leaf, 3, 2, 1)
+        weights = images(*result.shape, seed=2)
+        (gradient,) = torch.autograd.grad(result, leaf, weights)
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(x, direction)
+            tangent = torch.autograd.forward_ad.unpack_dual(function(dual, 3, 2, 1)).tangent
+        torch.testing.assert_close((tangent * weights).sum(), (gradient * direction).sum())
+
+
+def test_an_exported_average_carries_no_divisor() -> None:
+    """ONNX's average has none, and torch's exporter drops it silently: it is written as a mean times the window's size."""
+
+    class Net(torch.nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            plain = convolve.avg_pool2d(x, 3, 2, 1, divisor_override=7)
+            return plain, convolve.avg_pool2d(x, 3, 2, ((0, 2), (2, 1)), count_include_pad=False)
+
+    x = images()
+    program = torch.export.export(Net(), (x,))
+    calls = [node for node in program.graph.nodes if "avg_pool" in str(node.target)]
+    assert calls
+    for node in calls:
+        assert len(node.args) < 7 or node.args[6] is None
+        assert node.kwargs.get("divisor_override") is None
+    for got, expected in zip(program.module()(x), Net()(x), strict=True):
+        torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(program.module()(x)[0], F.avg_pool2d(x, 3, 2, 1, divisor_override=7))
+
+
 def test_inference_mode_equals_training_mode_to_rounding() -> None:
     x = images(2, 3, 11, 13)
     for case, function in CASES.items():

@@ -86,6 +86,9 @@ def test_shuffles_pass_through_vmap_jvp_and_compile() -> None:
         (lambda x: convolve.pixel_unshuffle(x, 2), "size must be a multiple of downscale_factor"),
         (lambda x: convolve.pixel_shuffle(x, 0), "upscale_factor must be at least 1"),
         (lambda x: convolve.pixel_shuffle(x, 2, axes=7), "needs at least 8 axes"),
+        (lambda x: convolve.pixel_shuffle(x, 2, axes=0), "needs at least"),
+        (lambda x: convolve.pixel_unshuffle(x[0, 0], 1, axes=2), "needs at least 3 axes"),
+        (lambda x: convolve.pixel_unshuffle(x, (3, 2)), "size must be a multiple of downscale_factor"),
     ],
 )
 def test_bad_arguments_are_refused_in_words(call, words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -115,6 +116,9 @@ class Report:
         from convolve.analysis.columns import text
 
         return text(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def build(trace: Trace, training: Trace | None = None, optimizer: str | None = None, unbatched: bool = False) -> Report:

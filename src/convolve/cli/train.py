@@ -25,6 +25,7 @@ def train(
     seed: int | None = None,
     val_split: float | None = None,
     augment: str | None = None,
+    snapshots: int | None = None,
     out: Annotated[Path | None, Parameter(("--out", "-o"))] = None,
     resume: Path | None = None,
     device: Device = "auto",
@@ -59,6 +60,8 @@ def train(
         Part of the training images held out for validation, 0 to 1. [default: the data's own, else 0.2]
     augment
         gentle: small shifts, turns and changes of scale, never flips; none; or auto: gentle below 20,000 images.
+    snapshots
+        Keep this many sets of weights, from random to trained, for `convolve explain`. [default: 0]
     out
         The run's folder, which must not exist yet. [default: runs/DATA-MODEL, then -2, -3, …]
     resume
@@ -77,6 +80,7 @@ def train(
         "seed": seed,
         "val_split": val_split,
         "augment": augment,
+        "snapshots": snapshots,
         "out": out,
     }
     given = {name: value for name, value in choices.items() if value is not None}

@@ -21,6 +21,16 @@ VERBS = (
         "convolve.cli.inspect:inspect",
         "Shapes, receptive fields, cost and memory of a network, before it runs.",
     ),
+    Verb(
+        "explain",
+        "convolve.cli.explain:explain",
+        "See what a network makes of an image: maps, receptive fields, attribution.",
+    ),
+    Verb(
+        "animate",
+        "convolve.cli.animate:animate",
+        "Show a convolution or pooling at work, as a page and as pictures.",
+    ),
     Verb("filter", "convolve.cli.filter:filter_image", "Apply named kernels, or your own, to an image."),
     Verb("learn-kernel", "convolve.cli.learn_kernel:learn_kernel", "Watch a kernel being learned from an edge."),
     Verb("claims", "convolve.cli.claims:claims", "Recompute what introductions say about convolution."),

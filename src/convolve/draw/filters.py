@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convolve.draw.style import figure
+from convolve.draw.style import diverging, figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +67,7 @@ def _kernels(axes: Axes, kernels: np.ndarray, aspect: float) -> None:
     for index, kernel in enumerate(kernels[::-1]):
         inset = axes.inset_axes((1 - (index + 1) * (width + 0.015), 0.02, width, side))
         top = np.abs(kernel).max() or 1.0
-        inset.imshow(_diverging(kernel / top), aspect="auto", interpolation="nearest")
+        inset.imshow(diverging(kernel / top), aspect="auto", interpolation="nearest")
         inset.set(xticks=[], yticks=[])
         inset.spines[:].set(color="white", linewidth=1.2)
         if kernel.size > 9 or not np.array_equal(kernel, kernel.round()):
@@ -75,11 +75,3 @@ def _kernels(axes: Axes, kernels: np.ndarray, aspect: float) -> None:
         for (y, x), value in np.ndenumerate(kernel):
             dark = abs(value) / top > 0.6
             inset.text(x, y, f"{value:g}", ha="center", va="center", fontsize=6.5, color="white" if dark else "#111827")
-
-
-def _diverging(share: np.ndarray) -> np.ndarray:
-    """RGB of -1..1: orange over white to blue, the two ends of style.py's palette."""
-    blue, orange = np.array([0, 114, 178]) / 255, np.array([213, 94, 0]) / 255
-    end = np.where(share[..., None] >= 0, blue, orange)
-    colours: np.ndarray = 1 - np.abs(share)[..., None] * (1 - end)
-    return colours

@@ -6,6 +6,8 @@ import os
 import warnings
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -57,3 +59,11 @@ def write(drawing: Figure, path: str | os.PathLike[str]) -> None:
     with atomic_write(path, "wb") as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a letter that no installed font has is drawn as a box
         drawing.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)
+
+
+def diverging(share: np.ndarray) -> np.ndarray:
+    """RGB of -1..1: orange over white to blue, zero white."""
+    blue, orange = np.array([0, 114, 178]) / 255, np.array([213, 94, 0]) / 255
+    end = np.where(share[..., None] >= 0, blue, orange)
+    colours: np.ndarray = 1 - np.abs(share)[..., None] * (1 - end)
+    return colours

@@ -36,6 +36,12 @@ class Request:
     seed: int
     val_split: float | None
     augment: str
+    snapshots: int = 0  # states that were saved before there were any lack it
+
+    def __post_init__(self) -> None:
+        if self.snapshots < 0 or self.snapshots == 1:
+            rule = "snapshots are at least the first and the last weights"
+            raise UsageError(rule, f"got {self.snapshots}", "use 2 or more, or 0")
 
 
 def size_chooser(request: Request) -> Callable[[tuple[int, int]], tuple[int, int]] | int | tuple[int, int]:

@@ -3,7 +3,8 @@
 model.safetensors   the best weights, with everything needed to use them      split.csv        which image was in which part
 last/               the state to resume from                                  metrics.csv      one row per epoch
 config.yaml         every choice, given or made                               predictions.csv  one row per measured image
-log.txt             what was said                                             plots/           curves, confusion matrix
+log.txt             what was said                                             plots/           curves, confusion matrix, filters,
+snapshots/          with --snapshots: the weights on the way, model files                          the images as they were moved
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class RunFolder:
     @property
     def state(self) -> Path:
         return self.path / "last" / "state.safetensors"
+
+    def snapshot(self, step: int) -> Path:
+        """The weights after `step` steps: a model file like `model`; the names sort by time."""
+        return self.path / "snapshots" / f"step-{step:07d}.safetensors"
 
     @property
     def log(self) -> Path:

@@ -25,12 +25,13 @@ from convolve.jobs.choices import Request, architecture_of, device_of, options_o
 from convolve.jobs.folder import STATE_FORMAT, RunFolder
 from convolve.jobs.log import RunLog, duration, say_choices
 from convolve.jobs.results import Run, Score
+from convolve.jobs.snapshots import picture_filters, picture_movement, snapshot_steps
 from convolve.jobs.versions import processor, versions
 from convolve.models import create, find
 from convolve.models.file import load_weights
 from convolve.models.file import read as read_file
 from convolve.models.file import write as write_file
-from convolve.training.fit import fit, seconds_per_epoch
+from convolve.training.fit import fit, seconds_per_epoch, steps_per_epoch
 from convolve.training.measure import measure
 from convolve.training.options import Options
 from convolve.training.records import Epoch, Observer, Silent, State
@@ -52,6 +53,7 @@ def train(
     workers: int | None = None,
     val_split: float | None = None,
     augment: str = "auto",
+    snapshots: int = 0,
     out: str | os.PathLike[str] | None = None,
     observer: Observer | None = None,
 ) -> Run:
@@ -59,6 +61,8 @@ def train(
 
     `data` is None or "digits", a name that `convolve data get` fetched, a folder of IDX files, a folder of images (one
     sub-folder per class) or a .zip of one. What is left out is chosen from the data and the model, and said to `observer`.
+    `snapshots` sets of weights are kept on the way, the random ones first and the last ones last, closer together at the beginning,
+    where most happens: `convolve.explain_image` then shows how the network came about.
     `out` must not exist yet; it is runs/<data>-<model> in the current folder otherwise. The best epoch is chosen on
     validation images; the test images, where there are any, are read once, after training.
 
@@ -80,6 +84,7 @@ def train(
         seed=seed,
         val_split=val_split,
         augment=augment,
+        snapshots=snapshots,
     )
     find(model)  # an unknown model is reported before the data is read
     return _run(request, None, out, device, workers, observer or Silent())
@@ -181,6 +186,16 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
         write_file(place.state, state.tensors, values, STATE_FORMAT)
         place.write_metrics([Epoch(**row) for row in state.values["progress"]["history"]])
 
+    steps = steps_per_epoch(len(data.train), options.batch_size)
+    wanted = snapshot_steps(request.snapshots, options.epochs * steps)
+
+    def after_step(done: int) -> None:
+        if done in wanted:
+            path = place.snapshot(done)
+            path.parent.mkdir(exist_ok=True)
+            taken = {"step": done, "of": options.epochs * steps, "epoch": done / steps}
+            write_file(path, net.state_dict(), {**card, "metrics": {}, "snapshot": taken})
+
     estimate = seconds_per_epoch(net, data.train, prepare, options)
     log.say(f"time      about {duration(estimate)} per epoch, {duration(estimate * options.epochs)} in all")
     try:
@@ -194,6 +209,7 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
             save_best=save_best,
             save_state=save_state,
             resume=saved.state if saved is not None else None,
+            after_step=after_step if wanted else None,
         )
     except InterruptedRunError as stopped:
         command = f"convolve train --resume {place.path}"
@@ -242,6 +258,9 @@ def _finish(
     write(curves(history, f"{request.model} on {data.name}"), plots / "curves.png")
     title = f"{split.name}: {outcome.accuracy:.2%} of {len(split):,} right"
     write(confusion(outcome.confusion().numpy(), data.classes, title), plots / "confusion.png")
+    picture_filters(net, data, request.model, plots)
+    if options.movement:
+        picture_movement(data, options, request.model, plots)
     log.say(f"result    {run.headline}  (best epoch {best_epoch}, {duration(run.seconds)})")
     if run.test is None:
         log.say(

@@ -123,7 +123,7 @@ def _maximum(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence
         return _reduce(padded, problem.window, outputs, _larger)
     window = problem.window
     parts = zip(size, window.padding, window.kernel, window.extent, strict=True)
-    if all(n > 0 and 0 <= p <= k // 2 and 0 <= q < extent for n, (p, q), k, extent in parts):
+    if all(n > 0 and 0 <= p <= k // 2 and q < extent for n, (p, q), k, extent in parts):
         return _maximum_padded_behind(x, problem, size, outputs)
     return _gather(x, _indices(x.detach(), problem, size, outputs), len(size))
 
@@ -177,9 +177,10 @@ def _indices(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence
         rest = rest // padded.shape[axis - window.axes]
     places.reverse()
     # A place in the padding won only because the window holds nothing above the padding's value: its first real element is meant.
+    # That is padding before the input: a window that begins on a real element has that one as its first of equals.
     astray = torch.zeros_like(rest, dtype=torch.bool)
-    for place, n in zip(places, size, strict=True):
-        astray = astray | (place < 0) | (place >= n)
+    for place in places:
+        astray = astray | (place < 0)
     flat, empty = torch.zeros_like(rest), torch.zeros_like(astray)
     for axis, (place, n) in enumerate(zip(places, size, strict=True)):
         first, count = _first_and_count(window, axis, n, outputs[axis], x.device)

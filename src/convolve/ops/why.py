@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,6 +61,9 @@ class Why:
                 numbers = f"{_time(answer.seconds):>10}{_size(answer.workspace_bytes):>12}{answer.bound:>10.1e}"
             lines.append(f"{'>' if answer.chosen else ' ':2}{answer.algorithm:<21}{numbers}  {answer.reason}")
         return "\n".join((head, *lines))
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def why(problem: str | ConvProblem, precision: str | None = None) -> Why:

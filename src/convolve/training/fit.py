@@ -65,8 +65,12 @@ def fit(
     save_best: Callable[[Epoch], None],
     save_state: Callable[[State], None],
     resume: State | None = None,
+    after_step: Callable[[int], None] | None = None,
 ) -> list[Epoch]:
     """Train `net` in place and return one record per epoch; `save_best` is called while `net` holds the best weights so far.
+
+    `after_step` is called with the number of steps that the whole run has done: 0 before the first one, then after each, and before
+    the state is saved; a resumed run goes on counting.
 
     Raises InterruptedRunError after saving, when Ctrl-C or SIGTERM asked to stop; ConvolveError when the loss is not finite.
     """
@@ -78,6 +82,10 @@ def fit(
     if resume is not None:
         progress = _restore(resume, net, optimizer, schedule)
     saved_at = time.monotonic()
+
+    done = progress.epoch * len(batches) + progress.step
+    if after_step is not None and done == 0:
+        after_step(0)
 
     with _forked_random_state(device), StopSignals() as signals:
         while progress.epoch < options.epochs:
@@ -103,6 +111,9 @@ def fit(
                 progress.add(logits.detach(), labels)
                 progress.step = step + 1
                 progress.seconds += time.perf_counter() - started
+                done += 1
+                if after_step is not None:
+                    after_step(done)
                 observer.step(progress.epoch + 1, step + 1, len(batches), value)
                 if signals.requested is not None or time.monotonic() - saved_at > SAVE_SECONDS:
                     save_state(_state(net, optimizer, schedule, progress))
@@ -142,6 +153,11 @@ def seconds_per_epoch(net: torch.nn.Module, train: Split, normalise: Normalise, 
             if sum(seconds) > TRIAL_SECONDS and len(seconds) > 1:
                 break
     return statistics.median(seconds[1:]) * len(batches)
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """How many steps an epoch over `images` images has."""
+    return len(_batch_bounds(images, batch_size))
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> torch.Tensor:
