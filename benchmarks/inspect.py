@@ -41,6 +41,26 @@ def thousand_layers() -> nn.Module:
     return nn.Sequential(*layers)
 
 
+def beside_torchinfo() -> dict[str, Any] | None:
+    """Processor seconds of torchinfo.summary and of ours on the same VGG-16 of real tensors, in turn; None without torchinfo."""
+    try:
+        from torchinfo import summary
+    except ImportError:
+        return None
+    net = create("vgg16").eval()
+    seconds: dict[str, list[float]] = {"torchinfo": [], "convolve": []}
+    runs: dict[str, Callable[[], Any]] = {
+        "torchinfo": lambda: summary(net, (1, 3, 224, 224), verbose=0, device="cpu"),
+        "convolve": lambda: convolve.inspect(net, "3x224x224"),
+    }
+    for _ in range(ROUNDS + 1):
+        for name, run in runs.items():
+            used = time.process_time()
+            run()
+            seconds[name].append(time.process_time() - used)
+    return {name: spread(values[1:]) for name, values in seconds.items()}  # the first of each warms up
+
+
 def command(*words: str) -> float:
     """Wall-clock seconds of a whole command in a new process."""
     started = time.perf_counter()
@@ -57,6 +77,7 @@ def main() -> None:
         figures[f"vgg16_{side}_training"] = timed(
             lambda net=vgg, n=side: convolve.inspect(net, f"3x{n}x{n}", optimizer="adam")
         )
+    figures["beside_torchinfo_vgg16_224"] = beside_torchinfo()
     deep = thousand_layers()
     figures["layers_1002"] = timed(lambda: convolve.inspect(deep, "8x64x64"))
     command("inspect", "vgg16")

@@ -283,3 +283,27 @@ def test_a_branch_that_is_smaller_inside_may_be_larger_at_the_border() -> None:
     report = convolve.inspect(Border(), "1x8")
     found = [sorted(i for (i,) in convolve.receptive_field(report, "add", (j,)).inputs[0].pixels) for j in range(4)]
     assert found == [[0], [1, 2], [2, 3], [2, 3, 4]]
+
+
+def test_what_a_pixel_influences_is_what_sees_it() -> None:
+    report = chain(conv(3, s=2, p=1), nn.ConvTranspose2d(1, 1, 3, 2), conv(2, d=2), size="1x7x6")
+    for layer in ("0", "1", "2"):
+        h, w = report.row(layer).output[-2:]
+        seen = {
+            (i, j): convolve.receptive_field(report, layer, (i, j)).inputs[0].pixels for i in range(h) for j in range(w)
+        }
+        for pixel in ((0, 0), (3, 2), (6, 5), (5, 0)):
+            assert influences(report, layer, pixel) == {place for place, pixels in seen.items() if pixel in pixels}
+
+
+def test_groups_of_our_own_operators_divide_the_work() -> None:
+    class Grouped(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = convolve.conv2d(x, torch.zeros(6, 2, 3, 3, device=x.device), groups=2)
+            return convolve.conv_transpose2d(y, torch.zeros(6, 2, 3, 3, device=x.device), groups=3)
+
+    report = convolve.inspect(Grouped(), "4x9x7")
+    # 6 maps of 7x5 from 2 channels each; then 6 channels of 7x5 spread into 2 of the 6 maps each
+    rows = [row for row in report.rows if row.op.startswith("conv")]
+    assert [row.macs for row in rows] == [6 * 2 * 9 * 35, 6 * 2 * 9 * 35]
+    assert [report.trace.steps[row.index].arguments["groups"] for row in rows] == [2, 3]

@@ -231,3 +231,14 @@ def test_other_tools_numbers_are_reproduced_and_explained() -> None:
     assert reconcile(report, "torch").differences == ()
     with pytest.raises(convolve.UsageError, match="unknown profile"):
         reconcile(report, "thopp")
+
+
+def test_the_summary_says_every_total_and_what_is_not_trained() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1, bias=False))
+    net[2].weight.requires_grad_(False)
+    lines = str(convolve.inspect(net, "1x4x4")).split("\n")[-4:]
+    # 18 + 2, 2 + 2 and 2 parameters; 2 + 2 + 1 buffers. A 3x3 on 4x4 meets (3 * 4 - 2)^2 = 100 of its 144 pixels
+    assert lines[0] == "parameters   26 (24 trainable), buffers 5"
+    assert lines[1] == "MACs         320, 232 without padding zeros (27.5% less)"
+    assert lines[2].startswith("FLOPs        7")
+    assert lines[3].startswith("memory       inference ")
