@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +123,18 @@ def mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def normalise(batch: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
     """uint8 [b, c, h, w] (or floating point in 0..1) to float32 (x/255 - mean) / std, on the batch's device."""
-    top = 1.0 if batch.is_floating_point() else 255.0
-    scale = [1 / (top * std) for std in preprocessing.std]
-    shift = [-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
-    pair = torch.tensor([scale, shift], device=batch.device).view(2, 1, -1, 1, 1)
-    return (batch * pair[0]).add_(pair[1])
+    scale, shift = _scale_and_shift(preprocessing, 1.0 if batch.is_floating_point() else 255.0, batch.device)
+    return (batch * scale).add_(shift)
+
+
+@lru_cache(maxsize=16)
+def _scale_and_shift(rule: Preprocessing, top: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Per channel, float32 [1, c, 1, 1]: x scale + shift = (x/top - mean) / std."""
+    scale = [1 / (top * std) for std in rule.std]
+    shift = [-mean / std for mean, std in zip(rule.mean, rule.std, strict=True)]
+    with torch.inference_mode(False):  # made once, used in training as well
+        first, second = torch.tensor([scale, shift], device=device).view(2, 1, -1, 1, 1)
+    return first, second
 
 
 def _from_array(picture: np.ndarray | torch.Tensor) -> Image.Image:

@@ -52,10 +52,12 @@ def optimizer_of(options: Options, parameters: Iterable[torch.nn.Parameter]) -> 
         {"params": [parameter for parameter in trainable if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    # One fused kernel for all parameters: for a small network the loop over them is a tenth of a step.
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in trainable)
     if options.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=options.lr, momentum=0.9, nesterov=True)
+        return torch.optim.SGD(groups, lr=options.lr, momentum=0.9, nesterov=True, fused=fused)
     make = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
-    return make(groups, lr=options.lr)
+    return make(groups, lr=options.lr, fused=fused)
 
 
 def schedule_of(options: Options, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
