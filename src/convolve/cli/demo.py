@@ -34,8 +34,8 @@ def demo(*, out: Annotated[Path | None, Parameter(("--out", "-o"))] = None) -> N
     output.result(predictions(result.predictions))
     output.result("\nwhere things are")
     for name, path in result.run.files.items():
-        output.result(f"  {name:<12}{path}")
-    output.result(f"  {'digits':<12}{result.images}")
+        output.result(f"  {name:<14}{path}")
+    output.result(f"  {'digits':<14}{result.images}")
     output.result(
         f"\nnext: convolve predict {result.run.files['model']} YOUR-IMAGE.png   or   convolve train YOUR-PHOTOS/"
     )
