@@ -253,6 +253,21 @@ def test_a_changed_data_set_is_noticed_on_resume(tmp_path: Path) -> None:
         convolve.resume(tmp_path / "run")
 
 
+def test_a_corrupt_test_image_is_named_and_listed_and_the_others_are_measured(tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        folder_of(tmp_path / "photos" / part, per_class=8, seed=len(part))
+    bad = next((tmp_path / "photos/test").rglob("*.png"))
+    bad.write_bytes(bad.read_bytes()[:60])
+    result = convolve.train(tmp_path / "photos", epochs=1, out=tmp_path / "run")
+    assert result.test is not None
+    assert result.test.images == 23
+    rows = _rows(result.folder / "split.csv")
+    assert sum(row["part"] == "test" for row in rows) == 23
+    (left_out,) = [row for row in rows if row["part"].startswith("left out")]
+    assert left_out["image"].endswith(bad.name)
+    assert "left out  " + left_out["image"] in (result.folder / "log.txt").read_text(encoding="utf-8")
+
+
 def test_a_folder_that_exists_is_refused_and_names_the_way_on(run: Run, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=f"exists already; name another folder, or go on with: convolve train --resume {run.folder}"

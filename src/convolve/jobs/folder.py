@@ -79,14 +79,15 @@ class RunFolder:
             file.write("# Every choice of this run, given or made. To go on with it: convolve train --resume FOLDER\n")
             yaml.safe_dump(dict(config), file, sort_keys=False, allow_unicode=True)
 
-    def write_split(self, data: Dataset) -> None:
-        """split.csv: path (or number), class and part of every training and validation image, and of those left out."""
+    def write_split(self, data: Dataset, test: Split | None = None) -> None:
+        """split.csv: path (or number), class and part of every image, and of those left out; of test images once they are read."""
+        parts = (data.train, data.validation, *((test,) if test is not None else ()))
         rows = [
             (identifier, data.classes[label], split.name)
-            for split in (data.train, data.validation)
+            for split in parts
             for identifier, label in zip(split.ids, split.labels.tolist(), strict=True)
         ]
-        rows += [(bad.path, "", f"left out: {bad.reason}") for bad in data.quarantined]
+        rows += [(bad.path, "", f"left out: {bad.reason}") for split in parts for bad in split.quarantined]
         self._write_csv("split.csv", ("image", "class", "part"), rows)
 
     def write_metrics(self, history: Sequence[Epoch]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from convolve.data.records import Dataset
+from convolve.data.records import Dataset, Quarantined
 from convolve.jobs.choices import Request
 from convolve.models import find
 from convolve.training.options import Options
@@ -42,10 +43,7 @@ def say_choices(log: RunLog, data: Dataset, request: Request, net: nn.Module, op
     """Every choice, once, before training."""
     for index, line in enumerate(data.said):
         log.say(f"{'data' if index == 0 else '':<10}{line}")
-    for bad in data.quarantined[:10]:
-        log.say(f"left out  {bad.path}: {bad.reason}")
-    if len(data.quarantined) > 10:
-        log.say(f"left out  {len(data.quarantined) - 10} more, listed in split.csv")
+    say_left_out(log, data.quarantined)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     h, w = data.size
     native = find(request.model)[1].size
@@ -64,6 +62,14 @@ def say_choices(log: RunLog, data: Dataset, request: Request, net: nn.Module, op
         move = options.movement
         largest = f"shift {move.shift:.0%}, scale {move.scale:.0%}, turn {move.turn:g} degrees"
         log.say(f"          each image moves a little in every epoch: at most {largest}")
+
+
+def say_left_out(log: RunLog, files: Sequence[Quarantined]) -> None:
+    """Name the files that could not be used: ten of them, and how many more."""
+    for bad in files[:10]:
+        log.say(f"left out  {bad.path}: {bad.reason}")
+    if len(files) > 10:
+        log.say(f"left out  {len(files) - 10} more, listed in split.csv")
 
 
 def duration(seconds: float) -> str:

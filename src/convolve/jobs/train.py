@@ -23,7 +23,7 @@ from convolve.draw.training import confusion, curves
 from convolve.errors import InputError, InterruptedRunError
 from convolve.jobs.choices import Request, architecture_of, device_of, options_of, size_chooser
 from convolve.jobs.folder import STATE_FORMAT, RunFolder
-from convolve.jobs.log import RunLog, duration, say_choices
+from convolve.jobs.log import RunLog, duration, say_choices, say_left_out
 from convolve.jobs.results import Run, Score
 from convolve.jobs.snapshots import picture_filters, picture_movement, snapshot_steps
 from convolve.jobs.versions import processor, versions
@@ -235,6 +235,9 @@ def _finish(
     load_weights(net, tensors, place.model)
     device = torch.device(options.device)
     test = None if data.read_test is None else data.read_test()
+    if test is not None:
+        say_left_out(log, test.quarantined)
+        place.write_split(data, test)
     outcomes = [(split, measure(net, split, prepare, device)) for split in (data.validation, test) if split is not None]
     scores = {split.name: Score(outcome.accuracy, outcome.loss, len(split)) for split, outcome in outcomes}
     best_epoch = max(record.epoch for record in history if record.best)
