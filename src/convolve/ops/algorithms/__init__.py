@@ -9,6 +9,7 @@ from convolve.ops.algorithms import (
     fft,
     im2col,
     matrix,
+    planes,
     reference,
     separable,
     torch_row,
@@ -19,6 +20,7 @@ from convolve.ops.algorithms import (
 ALGORITHMS: tuple[Algorithm, ...] = (
     torch_row.ALGORITHM,
     channels_last.ALGORITHM,
+    planes.ALGORITHM,
     winograd.ALGORITHM,
     winograd.SMALL,
     winograd.LARGE,
