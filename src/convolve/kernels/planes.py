@@ -6,7 +6,8 @@ Idea. Over the padded scratch (kernels/scratch.py) a convolution is one loop ove
 
 TILE filters times WIDTH vectors of positions stay in registers: per tap WIDTH loads and TILE broadcasts feed TILE x WIDTH
 multiply-adds. Positions run on from row to row of the scratch ("flat"), so that small maps fill vectors too; the few positions between
-the rows are computed and dropped. Wide maps go row by row, straight into the result.
+the rows are computed and dropped. Or ("direct") the vectors of a tile are `across` of each of some rows, and go straight into the
+result, masked at the end of a row.
 
 Traffic. The input is read once per block of rows (plus kernel - stride rows), the result written once; the scratch stays in the L2 cache.
 """
@@ -23,7 +24,7 @@ ARGUMENTS = (
     "w_g", "w_k", "y_n", "y_k",
     "flat_size", "packed_size",  # of one thread, behind its scratch
     "chunks",  # shares of the filters
-    "direct",  # 1: row by row into the result; 0: flat
+    "across",  # vectors of a tile that lie in one row, when it goes straight into the result (a divisor of WIDTH); 0: flat
 )  # fmt: skip
 
 # (filters of the tile, vectors of positions): their product in accumulators, the vectors and one weight fit the registers.
@@ -80,17 +81,19 @@ def kernel(arguments):
             w_tile = shift(weights, packed)
             for first in range(0, some_filters, {tile}):
                 count = min({tile}, some_filters - first)
-                straight = direct != 0 and count == {tile}
-                if straight:
-                    passes, length, to, to_row, to_k = some_rows, some_columns, shift(out, first * y_k), step_h, y_k
+                if across != 0:
+                    down, length, to, to_row, to_k = {width} // across, some_columns, shift(out, first * y_k), step_h, y_k
+                    passes = some_rows
                 else:
-                    passes, length, to, to_row, to_k = 1, (some_rows - 1) * pitch + some_columns, flat, 0, flat_k
-                for row in range(passes):
-                    for column in range(0, length, {width} * LANES):
+                    down, length, to, to_row, to_k = 1, (some_rows - 1) * pitch + some_columns, flat, 0, flat_k
+                    passes = 1
+                vectors_across = max(across, {width} * (1 - across))
+                for row in range(0, passes, down):
+                    for column in range(0, length, vectors_across * LANES):
                         here = shift(scratch, row * pitch + column)
                         there = shift(to, row * to_row + column)
 {_tile(tile, width, " " * 24)}
-                if not straight:
+                if across == 0:
                     for k in range(count):
                         copy_out(
                             shift(flat, k * flat_k), pitch, some_rows, some_columns,
@@ -104,16 +107,22 @@ def _tile(tile: int, width: int, indent: str) -> str:
     """The sums of `tile` filters at `width` vectors of positions, from `here` in the scratch to `there`."""
     sums = [(k, v) for k in range(tile) for v in range(width)]
     lines = []
+    for v in range(width):
+        lines += [f"row{v}, column{v} = {v} // vectors_across, {v} % vectors_across * LANES"]
+        lines += [f"x{v}_at, y{v}_at = row{v} * pitch + column{v}, row{v} * to_row + column{v}"]
     for k in range(tile):
         lines += [f"b = broadcast(constants, first + {k})"] + [f"s{k}_{v} = b" for v in range(width)]
     lines += ["for t in range(taps):", "    place = shift(here, table[offsets + t])"]
-    lines += [f"    x{v} = load(place, {v} * LANES)" for v in range(width)]
+    lines += [f"    x{v} = load(place, x{v}_at)" for v in range(width)]
     for k in range(tile):
         lines += [f"    b = broadcast(w_tile, t * {tile} + {k})"]
         lines += [f"    s{k}_{v} = fma(b, x{v}, s{k}_{v})" for v in range(width)]
-    lines += [f"if length - column >= {width} * LANES or not straight:"]
-    lines += [f"    store(there, {k} * to_k + {v} * LANES, s{k}_{v})" for k, v in sums]
+    whole = f"row + down <= passes and column + vectors_across * LANES <= length and count == {tile}"
+    lines += [f"if across == 0 or ({whole}):"]
+    lines += [f"    store(there, {k} * to_k + y{v}_at, s{k}_{v})" for k, v in sums]
     lines += ["else:"]
-    rest = "length - column"
-    lines += [f"    store_first(there, {k} * to_k + {v} * LANES, s{k}_{v}, {rest} - {v} * LANES)" for k, v in sums]
+    for v in range(width):
+        lines += [f"    some = length - column - column{v} if row + row{v} < passes else 0"]
+        for k in range(tile):
+            lines += [f"    if {k} < count:", f"        store_first(there, {k} * to_k + y{v}_at, s{k}_{v}, some)"]
     return "\n".join(indent + line for line in lines)

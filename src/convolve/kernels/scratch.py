@@ -77,6 +77,11 @@ def fill(
                         i = first_h + row * stride_h + phase_h
                         if i < 0 or i >= size_h:
                             clear(scratch, pitch)
+                        elif x_w * stride_w == 1:
+                            # Whole vectors: what runs over the end of a row is overwritten by the next row.
+                            from_row = shift(here, i * x_h - before_w)
+                            for at in range(0, pitch, LANES):
+                                store(scratch, at, load_between(from_row, at, first - at, last - at))
                         else:
                             clear(scratch, first)
                             copy_row(shift(here, i * x_h + from_w), x_w * stride_w, shift(scratch, first), last - first)

@@ -113,6 +113,11 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
     def named(builder: Any, name: str, returns: Any, arguments: list[Any]) -> Any:
         return cgutils.get_or_insert_function(builder.module, ir.FunctionType(returns, arguments), name)
 
+    zeros = ir.Constant(kind, [0.0] * lanes)
+
+    def masked_load(builder: Any) -> Any:
+        return named(builder, f"llvm.masked.load.{suffix}.p0", kind, [kind.as_pointer(), _INT32, mask_kind, kind])
+
     @intrinsic  # type: ignore[untyped-decorator]
     def load(typing: Any, pointer: Any, i: Any) -> Any:
         """p[i], p[i + 1], …: one element for each lane."""
@@ -130,13 +135,21 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             where = as_vector(builder, place(context, builder, signature, args))
-            function = named(
-                builder, f"llvm.masked.load.{suffix}.p0", kind, [kind.as_pointer(), _INT32, mask_kind, kind]
-            )
-            zeros = ir.Constant(kind, [0.0] * lanes)
-            return builder.call(function, [where, ir.Constant(_INT32, align), first(builder, args[2]), zeros])
+            mask = first(builder, args[2])
+            return builder.call(masked_load(builder), [where, ir.Constant(_INT32, align), mask, zeros])
 
         return vector(pointer, i, types.int64), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load_between(typing: Any, pointer: Any, i: Any, start: Any, stop: Any) -> Any:
+        """As load, but only elements start … stop - 1 of the vector are touched: the other lanes are 0."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            where = as_vector(builder, place(context, builder, signature, args))
+            mask = builder.and_(first(builder, args[3]), builder.not_(first(builder, args[2])))
+            return builder.call(masked_load(builder), [where, ir.Constant(_INT32, align), mask, zeros])
+
+        return vector(pointer, i, types.int64, types.int64), codegen
 
     @intrinsic  # type: ignore[untyped-decorator]
     def store(typing: Any, pointer: Any, i: Any, value: Any) -> Any:
@@ -238,6 +251,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         "call_int": call_int,
         "load": load,
         "load_first": load_first,
+        "load_between": load_between,
         "store": store,
         "store_first": store_first,
         "broadcast": broadcast,

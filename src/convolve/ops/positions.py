@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from convolve.kernels.machine import machine
 from convolve.kernels.scratch import PART
 from convolve.ops import engine
 from convolve.ops.windows import format_of
@@ -127,7 +128,8 @@ class Blocks:
     rows: int
     columns: int
     chunks: int
-    direct: bool
+    across: int
+    """Vectors of a tile in one row of the result; 0: by way of a buffer."""
     cycles: float
     """Of all threads together."""
 
@@ -162,7 +164,7 @@ def arguments(
     depth, height, width = axes
     phase_rows, pitch = blocks.rows + height.reach, blocks.columns + width.reach
     size, steps = lifted(problem.size, 1), lifted(x[2:], 0)
-    channels, slices = problem.channels // problem.groups, depth.reach + 1
+    channels, slices, lanes = problem.channels // problem.groups, depth.reach + 1, machine().lanes(problem.dtype)
     return {
         "x_n": x[0], "x_c": x[1], "x_d": steps[0], "x_h": steps[1], "x_w": steps[2],
         "size_d": size[0], "size_h": size[1], "size_w": size[2],
@@ -174,7 +176,8 @@ def arguments(
         "rows": blocks.rows, "columns": blocks.columns, "phase_rows": phase_rows, "pitch": pitch,
         "blocks_h": -(-height.count // blocks.rows), "blocks_w": -(-width.count // blocks.columns),
         "parts": math.prod(len(axis.phases) for axis in axes),
-        "scratch_size": channels * slices * height.stride * width.stride * phase_rows * pitch,
+        # A vector more: rows are written in whole vectors.
+        "scratch_size": channels * slices * height.stride * width.stride * phase_rows * pitch + lanes,
     }  # fmt: skip
 
 

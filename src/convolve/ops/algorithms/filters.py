@@ -53,7 +53,7 @@ def blocks(problem: ConvProblem, threads: int) -> Blocks:
         packing = 2.0 * convolution.taps * tiles * across * min(problem.groups * chunks, tasks)
         passes = rows * -(-columns // tile)
         cycles = tasks * (parts * tiles * passes * (taps * a_tap + out + 10) + chunks * fill) + packing
-        found.append(Blocks(tile, vectors, rows, columns, chunks, False, cycles))
+        found.append(Blocks(tile, vectors, rows, columns, chunks, 0, cycles))
     return min(found, key=lambda one: one.cycles)
 
 

@@ -57,7 +57,7 @@ def blocks(problem: ConvProblem, threads: int) -> Blocks:
         fill *= 2.0 / lanes if width.stride == 1 and in_order else 1.5
         copy = 0 if in_order else 1.5 * filters * rows * columns
         cycles = tasks * (tiles * (inner + 12 * tile * taps) + fill + copy)
-        found.append(Blocks(tile, taps, rows, columns, 1, in_order, cycles))
+        found.append(Blocks(tile, taps, rows, columns, 1, 0, cycles))
     return min(found, key=lambda one: one.cycles)
 
 
