@@ -24,7 +24,7 @@ ARGUMENTS = (
 )  # fmt: skip
 
 # (positions of the tile, vectors of filters)
-_WIDE = ((14, 2), (10, 2), (7, 4), (7, 2), (14, 1), (10, 1), (7, 1))
+_WIDE = ((14, 2), (10, 2), (7, 4), (14, 1), (10, 1), (7, 1))
 _NARROW = ((6, 2), (5, 2), (7, 1), (10, 1))
 TILES = {"avx512": _WIDE, "neon": _WIDE, "avx2": _NARROW, "other": _NARROW}
 

@@ -28,8 +28,8 @@ ARGUMENTS = (
 )  # fmt: skip
 
 # (filters of the tile, vectors of positions): their product in accumulators, the vectors and one weight fit the registers.
-_WIDE = ((1, 8), (1, 4), (1, 2), (2, 8), (3, 8), (4, 6), (4, 4), (6, 4), (8, 3), (12, 2), (16, 1))
-_NARROW = ((1, 8), (1, 4), (1, 2), (2, 5), (3, 4), (4, 3), (6, 2), (8, 1), (12, 1))
+_WIDE = ((1, 8), (1, 4), (2, 8), (3, 8), (4, 6), (6, 4), (8, 3), (12, 2))
+_NARROW = ((1, 8), (1, 4), (2, 5), (3, 4), (4, 3), (6, 2), (8, 1), (12, 1))
 TILES = {"avx512": _WIDE, "neon": _WIDE, "avx2": _NARROW, "other": _NARROW}
 
 

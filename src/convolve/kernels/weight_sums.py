@@ -24,7 +24,7 @@ ARGUMENTS = (
 )  # fmt: skip
 
 # (filters of the tile, taps)
-_WIDE = ((6, 4), (4, 6), (3, 8), (2, 10), (1, 16), (1, 8))
+_WIDE = ((6, 4), (4, 6), (3, 8), (2, 10), (1, 10))
 _NARROW = ((3, 3), (2, 5), (1, 9))
 TILES = {"avx512": _WIDE, "neon": _WIDE, "avx2": _NARROW, "other": _NARROW}
 

@@ -24,6 +24,7 @@ from convolve.problem import ConvProblem
 
 _MOST_TAPS = 1 << 16
 _MOST_PARTS = 64
+A_ROW, A_TASK = 15, 200  # cycles to begin a row of a copy, and a task
 Three = tuple[int, int, int]
 
 
@@ -39,7 +40,7 @@ class Phase(NamedTuple):
     """Every `step`-th output from `first` on, and the taps that these outputs meet."""
 
     first: int
-    count: int
+    outputs: int
     taps: tuple[Tap, ...]
 
 
@@ -55,9 +56,9 @@ class Axis(NamedTuple):
     """Along the depth: the distance of neighbouring slices of the scratch in the input."""
 
     @property
-    def count(self) -> int:
+    def outputs(self) -> int:
         """Outputs of the largest phase."""
-        return max(phase.count for phase in self.phases)
+        return max(phase.outputs for phase in self.phases)
 
 
 def why_not(problem: ConvProblem) -> str | None:
@@ -82,11 +83,11 @@ def axes_of(problem: ConvProblem) -> tuple[Axis, Axis, Axis]:
     befores = tuple(before for before, _ in window.padding)
     fields = (problem.output_size, window.kernel, window.stride, befores, window.dilation, window.input_dilation)
     columns = [lifted(field, 0 if field is befores else 1) for field in fields]
-    depth, height, width = zip(*columns, strict=True)
-    return _axis(*depth, depth=True), _axis(*height), _axis(*width)
+    depth, height, width = (_axis(*numbers, depth=i == 0) for i, numbers in enumerate(zip(*columns, strict=True)))
+    return depth, height, width
 
 
-def _axis(m: int, k: int, s: int, before: int, d: int, e: int, depth: bool = False) -> Axis:
+def _axis(m: int, k: int, s: int, before: int, d: int, e: int, *, depth: bool) -> Axis:
     if e == 1 and depth:  # the scratch holds the slices of one output slice: no phases
         return Axis(s, before, (Phase(0, m, tuple(Tap(t, 0, t) for t in range(k))),), k - 1, d)
     if e == 1:
@@ -140,18 +141,26 @@ def equal_blocks(axes: Sequence[Axis], planes: int, room: int, unit: int, outer:
     planes: maps of the scratch, phases included. unit: columns are cut at multiples of this only. outer: independent maps.
     """
     _, height, width = axes
-    columns = width.count
+    columns = width.outputs
     widest = room // (planes * (1 + height.reach)) - width.reach
     if columns > max(widest, unit):
         columns = max(unit, widest // unit * unit)
     wanted = 3 * threads if threads > 1 else 1
-    if height.count == 1 and outer * -(-width.count // columns) < wanted:
-        columns = min(columns, max(unit, -(-width.count * outer // wanted // unit) * unit))
-    blocks_w = -(-width.count // columns)
-    rows = max(1, min(height.count, room // (planes * (columns + width.reach)) - height.reach))
-    if outer * blocks_w * -(-height.count // rows) < wanted:
-        rows = max(1, min(rows, height.count * outer * blocks_w // wanted))
-    return -(-height.count // -(-height.count // rows)), columns  # as equal as can be
+    if height.outputs == 1 and outer * -(-width.outputs // columns) < wanted:
+        columns = min(columns, max(unit, -(-width.outputs * outer // wanted // unit) * unit))
+    blocks_w = -(-width.outputs // columns)
+    rows = max(1, min(height.outputs, room // (planes * (columns + width.reach)) - height.reach))
+    if outer * blocks_w * -(-height.outputs // rows) < wanted:
+        rows = max(1, min(rows, height.outputs * outer * blocks_w // wanted))
+    return -(-height.outputs // -(-height.outputs // rows)), columns  # as equal as can be
+
+
+def fill_cycles(axes: Sequence[Axis], channels: int, rows: int, columns: int, lanes: int, in_order: bool) -> float:
+    """What it should cost to fill the scratch of a block: a row at a time, in vectors where the input lies so."""
+    depth, height, width = axes
+    planes = channels * (depth.reach + 1) * height.stride * width.stride
+    a_row = (columns + width.reach) * (2.0 / lanes if width.stride == 1 and in_order else 1.5) + A_ROW
+    return planes * (rows + height.reach) * a_row + A_TASK
 
 
 def arguments(
@@ -172,9 +181,9 @@ def arguments(
         "channels": channels, "filters": problem.filters // problem.groups,
         "stride_d": depth.stride, "stride_h": height.stride, "stride_w": width.stride,
         "before_d": depth.before, "before_h": height.before, "before_w": width.before,
-        "slices": slices, "slice_step": depth.slice_step, "positions_d": depth.count,
+        "slices": slices, "slice_step": depth.slice_step, "positions_d": depth.outputs,
         "rows": blocks.rows, "columns": blocks.columns, "phase_rows": phase_rows, "pitch": pitch,
-        "blocks_h": -(-height.count // blocks.rows), "blocks_w": -(-width.count // blocks.columns),
+        "blocks_h": -(-height.outputs // blocks.rows), "blocks_w": -(-width.outputs // blocks.columns),
         "parts": math.prod(len(axis.phases) for axis in axes),
         # A vector more: rows are written in whole vectors.
         "scratch_size": channels * slices * height.stride * width.stride * phase_rows * pitch + lanes,
@@ -218,7 +227,7 @@ def table(
         taps = both[0].size
         more = -taps % unit
         both = [np.concatenate([one.ravel(), one.ravel()[:1].repeat(more)]) for one in both]
-        counts = [phase.count for phase in part]
+        counts = [phase.outputs for phase in part]
         strides = [step * stride for step, stride in zip(steps, y_steps, strict=True)]
         numbers += [
             taps,

@@ -37,19 +37,19 @@ def blocks(problem: ConvProblem, threads: int) -> Blocks:
     filters, channels = convolution.filters // convolution.groups, convolution.channels // convolution.groups
     planes = channels * (depth.reach + 1) * height.stride * width.stride
     parts = len(depth.phases) * len(height.phases) * len(width.phases)
-    taps, outer = convolution.taps / parts, problem.batch * problem.groups * depth.count
+    taps, outer = convolution.taps / parts, problem.batch * problem.groups * depth.outputs
+    in_order = problem.layout == "channels_first" or problem.axes == 1
     found = []
     for tile, vectors in kernels.tiles():
         across = vectors * lanes
         rows, columns = positions.equal_blocks(axes, planes, room, tile, outer, threads)
         tiles = -(-filters // across)
-        tasks = outer * -(-height.count // rows) * -(-width.count // columns)
+        tasks = outer * -(-height.outputs // rows) * -(-width.outputs // columns)
         chunks = min(tiles, -(-threads // tasks))
         a_tap = max(tile * vectors, vectors + tile + 1) + 0.5
-        innermost = problem.layout == "channels_last" and problem.axes > 1 and filters >= across
+        innermost = not in_order and filters >= across
         out = tile * vectors * (1.0 if innermost else 1.5 * min(lanes, filters))
-        fill = planes * (rows + height.reach) * (columns + width.reach)
-        fill *= 2.0 / lanes if width.stride == 1 and problem.layout == "channels_first" else 1.5
+        fill = positions.fill_cycles(axes, channels, rows, columns, lanes, in_order)
         packing = 2.0 * convolution.taps * tiles * across * min(problem.groups * chunks, tasks)
         passes = rows * -(-columns // tile)
         cycles = tasks * (parts * tiles * passes * (taps * a_tap + out + 10) + chunks * fill) + packing

@@ -1,7 +1,7 @@
 """Direct convolution by our own kernel whose vectors run along positions: few channels, any window, one to three axes.
 
-What the kernels do stands in convolve/kernels/planes.py and rows.py, which serves single filters. Output and input gradient are one kernel, since the input gradient is a
-convolution whose weight is read from other places.
+What the kernels do stands in convolve/kernels/planes.py, and in rows.py, which serves single filters. Output and input gradient are
+one kernel, since the input gradient is a convolution whose weight is read from other places.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def blocks(problem: ConvProblem, threads: int) -> Blocks:
     filters, channels = convolution.filters // convolution.groups, convolution.channels // convolution.groups
     planes = channels * (depth.reach + 1) * height.stride * width.stride
     parts = len(depth.phases) * len(height.phases) * len(width.phases)
-    taps, outer = convolution.taps / parts, problem.batch * problem.groups * depth.count
+    taps, outer = convolution.taps / parts, problem.batch * problem.groups * depth.outputs
     in_order = problem.layout == "channels_first" or problem.axes == 1
     found = []
     for tile, vectors in kernels.tiles():
@@ -47,22 +47,26 @@ def blocks(problem: ConvProblem, threads: int) -> Blocks:
         rows, columns = positions.equal_blocks(axes, max(planes, tile), room, reach, outer, threads)
         pitch = columns + width.reach
         tiles = -(-filters // tile)
-        tasks = outer * -(-height.count // rows) * -(-width.count // columns)
+        tasks = outer * -(-height.outputs // rows) * -(-width.outputs // columns)
         chunks = min(tiles, -(-threads // tasks))
         whole = -(-columns // lanes)
         fitting = [one for one in range(1, vectors + 1) if vectors % one == 0 and one <= whole]
         across = fitting[-1] if in_order and parts == 1 else 0
         flat = -(-((rows - 1) * pitch + columns) // reach)
         passes = -(-rows // (vectors // across)) * -(-whole // across) if across else flat
-        a_tap = max(tile * vectors, 2 * vectors + tile + 1) + 0.5  # a load between two cache lines counts twice
+        sums, loads = tile * vectors, 2 * vectors + tile + 1  # a load between two cache lines counts twice
+        a_tap = max(sums, loads) + 0.25 * min(sums, loads)
         out = tile * vectors * (2 if across else 1.5 * lanes)
         if across and flat * (taps * a_tap + 5 * tile * vectors) < passes * (taps * a_tap + out):
             across, passes, out = 0, flat, tile * vectors * 5
-        fill = planes * (rows + height.reach) * pitch * (2.0 / lanes if width.stride == 1 and in_order else 1.5)
+        fill = positions.fill_cycles(axes, channels, rows, columns, lanes, in_order)
+        copies = 0 if across else tile * rows * positions.A_ROW
         packing = 2.0 * convolution.taps * tiles * tile * min(problem.groups * chunks, tasks)
-        cycles = tasks * (parts * tiles * passes * (taps * a_tap + out + 10) + chunks * fill) + packing
+        work = parts * tiles * (passes * (taps * a_tap + out + 10) + copies)
+        cycles = tasks * (work + chunks * fill) + packing
         found.append(Blocks(tile, vectors, rows, columns, chunks, across, cycles))
-    if filters == 1 and in_order and parts == 1 and height.stride == 1 and height.reach + 1 == len(height.phases[0].taps):
+    rows_meet = height.stride == 1 and height.reach + 1 == len(height.phases[0].taps)  # neighbours, without gaps
+    if filters == 1 and in_order and parts == 1 and rows_meet:
         found += _single(convolution, axes, threads)
     return min(found, key=lambda one: one.cycles)
 
@@ -71,22 +75,22 @@ def _single(convolution: ConvProblem, axes: tuple[Axis, Axis, Axis], threads: in
     """The ways to cut the work for the kernel of single filters."""
     depth, height, width = axes
     lanes, room = machine().lanes(convolution.dtype), _SCRATCH_BYTES // DTYPE_BYTES[convolution.dtype]
-    planes = convolution.channels // convolution.groups * (depth.reach + 1)
+    channels = convolution.channels // convolution.groups
+    planes = channels * (depth.reach + 1)
     kernel_h, kernel_w = height.reach + 1, len(width.phases[0].taps)
-    outer = convolution.batch * convolution.groups * depth.count
+    outer = convolution.batch * convolution.groups * depth.outputs
     found = []
     for tall, wide in single.tiles():
         if tall > kernel_h:
             continue
         reach = wide * lanes
         rows, columns = positions.equal_blocks(axes, planes * width.stride, room, reach, outer, threads)
-        tasks = outer * -(-height.count // rows) * -(-width.count // columns)
+        tasks = outer * -(-height.outputs // rows) * -(-width.outputs // columns)
         passes = -(-rows // tall) * -(-columns // reach)
         whole = max(tall * wide, 2 * wide + tall + 1) + 0.5
         partial = sum(max(some * wide, 2 * wide + some + 1) + 0.5 for some in range(1, tall))
         a_plane = kernel_w * ((kernel_h - tall + 1) * whole + 2 * partial) + 4 * tall
-        fill = planes * width.stride * (rows + height.reach) * (columns + width.reach)
-        fill *= 2.0 / lanes if width.stride == 1 else 1.5
+        fill = positions.fill_cycles(axes, channels, rows, columns, lanes, True)
         cycles = tasks * (passes * (planes * a_plane + 2 * tall * wide) + fill)
         found.append(Blocks(tall, wide, rows, columns, 1, SINGLE, cycles))
     return found
@@ -113,7 +117,9 @@ def _plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads:
 
     address = _address(cut.tile, cut.width, problem.dtype, cut.across == SINGLE)
     areas = ("scratch_size", "flat_size", "packed_size")
-    return direct_call.plan(problem, address, kernels.ARGUMENTS, cut, (a, b), 1 if cut.across == SINGLE else cut.tile, threads, own, areas)
+    return direct_call.plan(
+        problem, address, kernels.ARGUMENTS, cut, (a, b), 1 if cut.across == SINGLE else cut.tile, threads, own, areas
+    )
 
 
 def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:

@@ -45,16 +45,15 @@ def blocks(problem: ConvProblem, threads: int) -> Blocks:
     lanes, room = machine().lanes(problem.dtype), _SCRATCH_BYTES // DTYPE_BYTES[problem.dtype]
     filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
     planes = channels * (depth.reach + 1) * height.stride * width.stride
-    outer = problem.batch * problem.groups * depth.count
+    outer = problem.batch * problem.groups * depth.outputs
     in_order = problem.layout == "channels_first" or problem.axes == 1
     rows, columns = positions.equal_blocks(axes, planes + (0 if in_order else filters), room, 8 * lanes, outer, threads)
-    tasks = outer * -(-height.count // rows) * -(-width.count // columns)
+    tasks = outer * -(-height.outputs // rows) * -(-width.outputs // columns)
     found = []
     for tile, taps in kernels.tiles():
         tiles = -(-filters // tile) * -(-problem.taps // taps)
         inner = rows * -(-columns // lanes) * (max(tile * taps, tile + taps) + 0.5) + 6 * rows
-        fill = planes * (rows + height.reach) * (columns + width.reach)
-        fill *= 2.0 / lanes if width.stride == 1 and in_order else 1.5
+        fill = positions.fill_cycles(axes, channels, rows, columns, lanes, in_order)
         copy = 0 if in_order else 1.5 * filters * rows * columns
         cycles = tasks * (tiles * (inner + 12 * tile * taps) + fill + copy)
         found.append(Blocks(tile, taps, rows, columns, 1, 0, cycles))
