@@ -355,7 +355,7 @@
     if (s.kind !== "convolution") return;
     const [k, c] = s.weight_shape, most = 6, cell = Math.max(s.kernel[1] > 5 ? 14 : 20, 12);
     const filters = Array.from({ length: Math.min(k, most) }, (_, f) => el("div", { class: "box filter" + (f === state.filter ? " on" : "") },
-      el("span", { class: "tag" }, el("b", {}, `filter ${f}`), ` = ${c} kernel${c === 1 ? "" : "s"} [filter, kernel], on the channels named; makes feature map ${f}`),
+      el("span", { class: "tag" }, el("b", {}, `filter ${f}`), `: ${c === 1 ? "one kernel" : `${c} kernels, one per channel that it reads`}; makes feature map ${f}`),
       el("div", { class: "filterrow" }, Array.from({ length: Math.min(c, most) }, (_, i) => figure([el("b", {}, `[${f},${i}]`), ` on ${data.channel_names[channels(f)[i]] || channels(f)[i]}`], grid({ rows: s.kernel[0], cols: s.kernel[1], values: s.weight[f][i], tone: "kernel", cell, label: `kernel ${f},${i}` }))), c > most ? `… and ${c - most} more` : null)));
     const note = (word, text) => [el("dt", {}, word), el("dd", {}, text)];
     $("#anatomy").replaceChildren(el("div", { class: "anatomy" },

@@ -178,7 +178,7 @@
       const { block } = now().measured[state.layer];
       const how = `(square root of the gradient's size${block > 1 ? `; the strongest of each ${block}×${block} pixels` : ""})`;
       if (about.itself) return `How much the unit's value follows each pixel of this image ${how}. The frame is the theory. ${measuredFrame(about)}`;
-      return `This unit was not measured. Orange: its nearest measured neighbour, map ${about.channel}, row ${about.row}, column ${about.column}, at its own place (dashed) ${how}.`;
+      return `This unit was not measured. Orange: its nearest measured neighbour, map ${about.channel}, row ${about.row}, column ${about.column}, dashed, at its own place ${how}.`;
     }
     return `${chosen.method}, for “${chosen.target}”: ${chosen.says}` + (chosen.layer ? `; looks at ${chosen.layer} (${chosen.sprite.shape[1]}×${chosen.sprite.shape[2]}, stretched to the image).` : chosen.sprite.shape[2] < W ? ` (means of ${Math.ceil(W / chosen.sprite.shape[2])}×${Math.ceil(W / chosen.sprite.shape[2])} pixels).` : ".")
       + (chosen.sprite.signed ? " Blue speaks for it, orange against." : "");
@@ -204,7 +204,7 @@
     const flag = `--unit ${layer.name}:${state.channel},${state.row},${state.column}`;
     const follows = !about ? "not measured in this layer"
       : about.itself ? (about.touched ? `${about.touched.toLocaleString("en")} pixels, measured by gradient; ${about.outside} outside the theory` : "no pixel: its gradient is zero everywhere")
-      : [`not measured; nearest: map ${about.channel} (${about.row}, ${about.column}), ${about.touched.toLocaleString("en")} pixels. This one: `, el("code", {}, flag)];
+      : [`not measured; nearest: map ${about.channel} (${about.row}, ${about.column}), ${about.touched.toLocaleString("en")} pixels. `, el("span", { class: "wordy" }, "This one: ", el("code", {}, flag))];
     $("#unit").replaceChildren(
       el("h2", {}, `${layer.name}, map ${state.channel}, row ${state.row}, column ${state.column}`),
       el("dl", {},
@@ -212,7 +212,7 @@
         el("dt", {}, "value"), el("dd", { id: "value" }, value),
         el("dt", {}, "sees"), el("dd", { id: "sees" }, sees),
         box ? [el("dt", { class: "wordy" }, "where"), el("dd", { class: "wordy", id: "where" }, `rows ${span(box.slice(0, 2))}, columns ${span(box.slice(2))}: ${pixelsSeen(found).toLocaleString("en")} pixels`)] : null,
-        el("dt", { class: "wordy" }, "follows"), el("dd", { class: "wordy", id: "follows" }, follows)),
+        el("dt", {}, "follows"), el("dd", { id: "follows" }, follows)),
       el("div", { class: "code" }, el("pre", {}, code), button));
     $("#legend").textContent = legend();
   };
