@@ -21,7 +21,7 @@ from torch import Tensor
 from convolve.explain.activations import covered
 from convolve.explain.records import Layer, Measured, Place, Unit
 
-MACS = 200_000_000_000  # of all backward passes of a page
+MACS = 160_000_000_000  # of all backward passes of a page
 OPERATOR_MACS = 10_000_000  # what an operator costs besides its arithmetic, as arithmetic
 BYTES = 800_000  # of a page: what all measured units may take
 UNIT_BYTES, BLOCK_BYTES = 40, 0.6

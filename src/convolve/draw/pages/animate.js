@@ -210,7 +210,7 @@
     const ink = colour("ink"), muted = colour("muted"), edge = colour("line"), surface = colour("surface"), raised = colour("raised"), places = [];
     for (const block of blocks) {
       const own = cell * (block.stretch || 1), tone = colour(block.tone), top = 18 + headroom;
-      pen.fillStyle = muted; pen.font = "11px system-ui, sans-serif"; pen.textAlign = "left"; pen.fillText(block.title || "", left, 8); pen.textAlign = "center";
+      pen.fillStyle = muted; pen.font = "11px system-ui, sans-serif"; pen.textAlign = "left"; pen.fillText(block.title || "", Math.max(2, Math.min(left, width - 2 - pen.measureText(block.title || "").width)), 8); pen.textAlign = "center";
       let most = 1e-12;
       for (let r = 0; r < block.rows; r++) for (let c = 0; c < block.cols; c++) { const v = Number(block.value(r, c) ?? 0); if (Number.isFinite(v)) most = Math.max(most, Math.abs(v)); }
       for (let r = 0; r < block.rows; r++) for (let c = 0; c < block.cols; c++) {
