@@ -51,7 +51,7 @@ class Recipe:
 
 RECIPE = {
     False: Recipe(epochs=20, batch_size=32, lr=4e-3, weight_decay=0.1, j=0.1, average=0.999),
-    True: Recipe(20, 32, 4e-3, 0.1, 0.1, 0.999, Movement(shift=0.06, scale=0.1, turn=10)),
+    True: Recipe(20, 32, 4e-3, 0.02, 0.1, 0.999, Movement(shift=0.06, scale=0.1, turn=10)),
 }
 
 
