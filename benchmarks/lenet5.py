@@ -76,7 +76,9 @@ def train(
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
     for epoch in range(recipe.epochs):
         started, total = time.perf_counter(), 0.0
-        for many in torch.randperm(len(x)).split(32 * recipe.batch_size):  # moved together: fewer calls, the same images
+        for many in torch.randperm(len(x)).split(
+            32 * recipe.batch_size
+        ):  # moved together: fewer calls, the same images
             moved = recipe.movement.apply(x[many], seed, epoch, many)
             for images, labels in zip(moved.split(recipe.batch_size), y[many].split(recipe.batch_size), strict=True):
                 total += loss_and_gradients(net, images, labels) * len(labels)
