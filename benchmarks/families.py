@@ -40,8 +40,8 @@ FAMILIES = (
     Small("nin", 28, {"width_divisor": 4}),
     Small("googlenet", 64, {"width_divisor": 8}),
     Small("mobilenet_v1-0.25", 64),
+    Small("shufflenet_v1", 48),
     Small("mobilenet_v2", 32),
-    Small("shufflenet_v1", 64),
     Small("resnet18", 32),
 )
 
