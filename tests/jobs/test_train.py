@@ -298,6 +298,11 @@ def test_a_bad_call_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.
         (UsageError, lambda: convolve.train("digits", val_split=1.5)),
         (ShapeError, lambda: convolve.train("digits", img_size=8)),
         (InputError, lambda: convolve.train("nowhere")),
+        (UnknownNameError, lambda: convolve.train("digits", model="resnet18", img_size=32, stem="smal")),
+        (UsageError, lambda: convolve.train("digits", model="gap, fc classes", stem="small")),
+        (UsageError, lambda: convolve.train("digits", channels=2)),
+        (ModelFileError, lambda: convolve.train("nowhere", weights="absent.pth")),
+        (InputError, lambda: convolve.train("digits", model="absent.py:Net")),
     ]
     for kind, call in calls:
         with pytest.raises(kind):
@@ -470,6 +475,8 @@ def test_a_network_of_a_file_trains_and_loads_only_where_its_code_is_named(photo
     assert ran.exists()
     with pytest.raises(ModelFileError, match=r"do not fit"):
         convolve.load(model, network=f"{file}:Net")
+    with pytest.raises(UnknownNameError, match="unknown network in"):
+        convolve.load(model, network=f"{file}:Nett")
     with pytest.raises(ModelFileError, match="holds no code"):
         convolve.evaluate(model, photos)
     result = convolve.evaluate(model, photos, network=f"{file}:Net(width=5)")

@@ -16,9 +16,8 @@ from convolve.models.source import is_file, is_spec
 from convolve.training.augment import Movement
 from convolve.training.options import Options
 
-FEWEST_STEPS = (
-    10  # an epoch has at least so many; the batch shrinks for it, down to the two that batch normalisation needs
-)
+FEWEST_STEPS = 10  # an epoch has at least so many; the batch shrinks for it
+SMALLEST_BATCH = 2  # but not below what batch normalisation needs
 FEWEST_UPDATES = 800  # a run has at least so many; small data get more epochs for it
 FEW_IMAGES = 20_000  # below, the images are moved a little in every epoch, against overfitting
 AUGMENTS = ("auto", "none", "gentle")
@@ -103,7 +102,9 @@ def options_of(request: Request, model: str, images: int, device: str) -> Option
     optimizer = request.opt or recipe.optimizer
     usual = recipe.lr if optimizer == recipe.optimizer else USUAL_LR.get(optimizer, recipe.lr)
     batch_size = (
-        max(2, min(recipe.batch_size, images // FEWEST_STEPS)) if request.batch_size is None else request.batch_size
+        max(SMALLEST_BATCH, min(recipe.batch_size, images // FEWEST_STEPS))
+        if request.batch_size is None
+        else request.batch_size
     )
     updates = -(-images // max(1, batch_size))
     if request.augment not in AUGMENTS:
@@ -145,6 +146,8 @@ def architecture_of(request: Request, model: str, data: Dataset) -> dict[str, An
         "img_size": list(data.size),
     }
     if row_of(model) is None:
+        if request.stem is not None:
+            raise UsageError("a stem is a choice of the table's networks", f"got {request.stem!r}", "leave it out")
         return {"name": model, **given}
     row, variant = find(model)
     return {"name": row.name, "variant": variant.name, **given} | (

@@ -11,7 +11,7 @@ from torch import nn
 
 from convolve.data.preprocess import Preprocessing, normalise, upright
 from convolve.data.statistics import Statistics, describe
-from convolve.errors import ModelFileError
+from convolve.errors import ConvolveError, ModelFileError
 from convolve.jobs.results import Prediction, html_table
 from convolve.models.file import load_weights, read
 from convolve.models.source import rebuild
@@ -92,7 +92,9 @@ def load(path: str | os.PathLike[str], *, network: str | nn.Module | None = None
     tensors, card = read(path)
     try:
         classifier = Classifier(rebuild(card["architecture"], network), card)
-    except (KeyError, TypeError, ValueError) as error:  # UsageError is a ValueError
+    except (KeyError, TypeError, ValueError) as error:
+        if network is not None and isinstance(error, ConvolveError):
+            raise  # what the caller named is wrong, not the file
         received = f"{type(error).__name__}: {error}"
         remedy = "it was written by another version: see `convolve doctor`"
         raise ModelFileError(f"the description in {path} cannot be used", received, remedy) from error

@@ -104,8 +104,7 @@ def train(
         stem=stem,
         channels=channels,
     )
-    if model is not None:
-        _check(model)
+    _check(request)
     return _run(request, None, out, device, workers, observer or Silent())
 
 
@@ -300,12 +299,15 @@ def _finish(
     return replace(run, files=place.files())
 
 
-def _check(model: str) -> None:
-    """Report a model that cannot be before the data is read; a network of a file runs only once it is built."""
-    if source.is_spec(model):
-        spec.parse(model)
-    else:
-        row_of(model)
+def _check(request: Request) -> None:
+    """Report a model or weights that cannot be before the data is read; a network of a file runs only once it is built."""
+    if request.model is not None:
+        if source.is_spec(request.model):
+            spec.parse(request.model)
+        else:
+            row_of(request.model)
+    if request.weights is not None and not Path(request.weights).is_file():
+        weights.read(request.weights)  # it says what is wrong
 
 
 def _started(net: nn.Module, path: str, fresh: bool) -> str:
