@@ -1,7 +1,7 @@
 """CIFAR-10 (JPEG) with the small default network and with NiN: their curves, as far as the given epochs go on one CPU.
 
     python -m benchmarks.cifar10 smallnet --epochs 20
-    python -m benchmarks.cifar10 nin --epochs 3
+    python -m benchmarks.cifar10 nin --epochs 3 [--images 10000]
 
 Convolutions run in bfloat16 (autocast) and channels-last memory, faster on a CPU with such instructions; weights, sums and loss stay
 float32. The recipe is the network's row of MODELS but for the schedule, one cycle over the given epochs; images are mirrored and
@@ -56,6 +56,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=("smallnet", "nin"))
     parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument(
+        "--images", type=int, help="train on so many of the training images, drawn once; all by default"
+    )
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_flush_denormal(True)
@@ -68,22 +71,23 @@ def main() -> None:
 
     recipe = MODELS[given.model].recipe
     torch.manual_seed(given.seed)
+    used = torch.randperm(len(data.train))[: given.images]
     net = create(given.model, num_classes=10, in_channels=3, img_size=32).to(memory_format=torch.channels_last)
     groups = [
         {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, recipe.lr, fused=True)
-    steps = len(torch.arange(len(data.train)).split(recipe.batch_size))
+    steps = len(used.split(recipe.batch_size))
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, steps * given.epochs, pct_start=0.3)
     curve: list[dict[str, float]] = []
     figures = {
         "data": "CIFAR-10 (JPEG)", "model": given.model, "epochs": given.epochs, "seed": given.seed,
-        "recipe": repr(recipe), "images": len(data.train), "curve": curve,
+        "recipe": repr(recipe), "images": len(used), "curve": curve,
     }  # fmt: skip
     for epoch in range(given.epochs):
         started, total, right = time.perf_counter(), 0.0, 0
-        for indices in torch.randperm(len(data.train)).split(recipe.batch_size):
+        for indices in used[torch.randperm(len(used))].split(recipe.batch_size):
             labels = data.train.labels[indices]
             out = scores(net, augmented(prepare(data.train.images.batch(indices)), epoch, indices))
             loss = F.cross_entropy(out, labels, label_smoothing=recipe.label_smoothing)
@@ -95,7 +99,7 @@ def main() -> None:
             right += int((out.argmax(1) == labels).sum())
         seconds = time.perf_counter() - started
         accuracy, plain = measured(net, data.validation, prepare)
-        count = len(data.train)
+        count = len(used)
         row = {"loss": total / count, "accuracy": right / count, "val_accuracy": accuracy, "val_loss": plain}
         curve.append({"epoch": epoch + 1, **row, "seconds": seconds})
         print(curve[-1], flush=True)

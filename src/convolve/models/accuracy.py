@@ -38,6 +38,7 @@ ACCURACIES: Mapping[str, Accuracy] = MappingProxyType(
     {
         "lenet": Accuracy(77.9, "Fashion-MNIST", "d2l"),
         "lenet-shusentang": Accuracy(75.9, "Fashion-MNIST", "shusentang"),
+        "lenet_relu": Accuracy(99.33, "MNIST", "measured", "main_job_lenet_relu.json"),
         "lenet5": Accuracy(99.17, "MNIST", "measured", "lenet5.json"),
         "alexnet": Accuracy(62.5, "ImageNet 2010", "paper"),
         "alexnet-torchvision": Accuracy(56.5, "ImageNet", "torchvision"),
