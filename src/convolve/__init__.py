@@ -56,6 +56,7 @@ PUBLIC: dict[str, str] = {
     "filter_image": "convolve.jobs.filter_image",
     "learn_kernel": "convolve.jobs.learn_kernel",
     "check_claims": "convolve.jobs.claims",
+    "tune_memory": "convolve.jobs.memory",
     "ConvProblem": "convolve.problem",
     "Algorithm": "convolve.ops.algorithm",
     "precision": "convolve.ops.precision",
