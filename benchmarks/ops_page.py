@@ -27,36 +27,41 @@ def page() -> str:
     return "\n".join(parts)
 
 
+WORDS = """\
+Generated from [benchmarks/results/ops.json](../benchmarks/results/ops.json) by `python -m benchmarks.ops_page`; the rules are in
+`benchmarks/ops.py`, the problems in `benchmarks/problems.py`.
+
+{machine}, {cores} cores, {threads} threads, {date}; {libraries}. Allocator: {allocator}. Arithmetic peak
+{lowest:.0f} to {highest:.0f} GFLOP/s (float32, measured beside each row); bandwidth {speeds}.
+{warning}
+A ratio is the other's time over ours: above 1 we are faster. *Called*: torch with channels-first tensors against ours with the same.
+*Best*: the better layout of each. *Exact*: ours restricted by `convolve.precision("exact")`. Libraries that pack weights beforehand
+(ONNX Runtime, OpenVINO) are timed without packing. *Of limit*: see `benchmarks/ops.py`; above 100 % the algorithm multiplies less
+than a direct sum. *Default allocator* and *avx2*: the ratio *best* of a process with that setting, torch's included.
+"""
+WARNING = """
+**The machine was not quiet**: its peak before and after differed by more than 3 % in {noisy} of {rows} rows, which are marked ~.
+"""
+
+
 def _words(figures: dict[str, Any], origin: dict[str, Any]) -> list[str]:
-    libraries = ", ".join(f"{name} {version}" for name, version in figures["libraries"].items())
+    rows = figures["rows"]
     levels = {int(size) / 2**20: speed / 1e9 for size, speed in figures["bandwidth_bytes_per_s"].items()}
-    speeds = ", ".join(f"{speed:.0f} GB/s at {size:g} MiB" for size, speed in levels.items())
-    noisy = [row["name"] for row in figures["rows"] if row["noisy"]]
-    peaks = [max(row["peak_macs_per_s"]) * 2e-9 for row in figures["rows"] if "float64" not in row["problem"].split()]
-    warning = (
-        [
-            f"**The machine was not quiet**: its peak before and after differed by more than 3 % in {len(noisy)} of "
-            f"{len(figures['rows'])} rows, which are marked ~.",
-            "",
-        ]
-        if noisy
-        else []
+    peaks = [max(row["peak_macs_per_s"]) * 2e-9 for row in rows if "float64" not in row["problem"].split()] or [0.0]
+    noisy = sum(row["noisy"] for row in rows)
+    text = WORDS.format(
+        machine=origin["processor"],
+        cores=origin["cores"],
+        threads=figures["threads"],
+        date=origin["date"],
+        libraries=", ".join(f"{name} {version}" for name, version in figures["libraries"].items()),
+        allocator=figures["allocator"],
+        lowest=min(peaks),
+        highest=max(peaks),
+        speeds=", ".join(f"{speed:.0f} GB/s at {size:g} MiB" for size, speed in levels.items()),
+        warning=WARNING.format(noisy=noisy, rows=len(rows)) if noisy else "",
     )
-    return [
-        "Generated from [benchmarks/results/ops.json](../benchmarks/results/ops.json) by `python -m benchmarks.ops_page`; "
-        "the rules are in `benchmarks/ops.py`, the problems in `benchmarks/problems.py`.",
-        "",
-        f"{origin['processor']}, {origin['cores']} cores, {figures['threads']} threads, {origin['date']}; {libraries}. "
-        f"Allocator: {figures['allocator']}. Arithmetic peak {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s (float32, measured beside "
-        f"each row); bandwidth {speeds}.",
-        "",
-        *warning,
-        "A ratio is the other's time over ours: above 1 we are faster. *Called*: torch with channels-first tensors against ours with the same. "
-        "*Best*: the better layout of each. *Exact*: ours restricted by `convolve.precision(\"exact\")`. Libraries that pack weights "
-        "beforehand (ONNX Runtime, OpenVINO) are timed without packing. *Of limit*: see `benchmarks/ops.py`; above 100 % the algorithm "
-        "multiplies less than a direct sum.",
-        "",
-    ]  # fmt: skip
+    return [*text.splitlines(), ""]
 
 
 def _classes(summary: dict[str, Any]) -> list[str]:
@@ -70,18 +75,8 @@ def _classes(summary: dict[str, Any]) -> list[str]:
         for peer in PEERS:
             aim = group.peers.get(peer) if group else None
             peers.append(means.get(peer, "") + (f" (aim {aim})" if aim and peer in means else ""))
-        lines.append(
-            [
-                title,
-                str(found["rows"]),
-                means.get("called", ""),
-                _aim(called),
-                means.get("best", ""),
-                _aim(best),
-                *peers,
-            ]
-            + [f"{found['worst']} {found['worst_best']:.2f}"]
-        )
+        ratios = [means.get("called", ""), _aim(called), means.get("best", ""), _aim(best)]
+        lines.append([title, str(found["rows"]), *ratios, *peers, f"{found['worst']} {found['worst_best']:.2f}"])
     return _table(head, lines)
 
 
