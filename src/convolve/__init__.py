@@ -56,6 +56,8 @@ PUBLIC: dict[str, str] = {
     "filter_image": "convolve.jobs.filter_image",
     "learn_kernel": "convolve.jobs.learn_kernel",
     "check_claims": "convolve.jobs.claims",
+    "measure": "convolve.ops.measure",
+    "use_wisdom": "convolve.ops.measure",
     "tune_memory": "convolve.jobs.memory",
     "ConvProblem": "convolve.problem",
     "Algorithm": "convolve.ops.algorithm",

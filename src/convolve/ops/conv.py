@@ -19,12 +19,13 @@ from torch import Tensor
 
 from convolve.errors import ShapeError, UnknownNameError, UsageError
 from convolve.geometry import Pair, Window, checked, per_axis
+from convolve.ops import wisdom
 from convolve.ops.algorithm import Algorithm
 from convolve.ops.algorithms import torch_row
 from convolve.ops.arguments import window_for
 from convolve.ops.call import ConvCall, remembered_call
 from convolve.ops.choose import algorithm_name, choose
-from convolve.ops.execute import AUTOCAST_DEVICES
+from convolve.ops.execute import AUTOCAST_DEVICES, is_learning
 from convolve.ops.precision import current_precision
 from convolve.ops.rule import convolve
 from convolve.ops.windows import PADDING_MODES, PaddingMode, format_of, mode_pad, mode_pad_adjoint, with_bias
@@ -287,10 +288,15 @@ def _prepare(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) ->
     what tools that watch a model expect.
     """
     plain = type(x) in _PLAIN
-    if (plain and key is None) or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if (
+        (plain and (key is None or is_learning()))
+        or torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+    ):
         return None
     if not x.is_floating_point() or any(type(n) is not int for n in (*x.shape, *w.shape)):
         return None
+    known = wisdom.changes()
     call = remembered_call(text)
     problem = call.problem(x, w)
     chosen = choose(problem, call.algorithm, call.precision).name
@@ -303,11 +309,16 @@ def _prepare(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) ->
         native = _in_format(native, format_of(problem.layout, problem.axes))
     channels = problem.filters if call.role == "output" else problem.channels
     ready = _Ready(native, not plain or gradients == {"torch"}, text, channels)
-    if key is not None:
+    if key is not None and known == wisdom.changes() and not is_learning():
         if len(_READY) >= _MOST_READY:
             _READY.clear()
         _READY[key] = ready
     return ready
+
+
+def forget() -> None:
+    """Choose anew from now on."""
+    _READY.clear()
 
 
 def _in_format(native: _Operator, memory_format: torch.memory_format) -> _Operator:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from convolve.ops import roles
+from convolve.ops import roles, wisdom
 from convolve.ops.algorithm import Algorithm
 from convolve.ops.call import remembered_call
-from convolve.ops.choose import declined, find, ranked, served
+from convolve.ops.choose import WHERE_IT_CAN, declined, find, ranked, served
 from convolve.ops.windows import format_of, with_bias
 from convolve.problem import ConvProblem
 
@@ -47,13 +49,56 @@ def plan(a: Tensor, b: Tensor, text: str) -> Plan:
     if found is None:
         call = remembered_call(text)
         problem = call.problem(a, b).validate()
+        known = wisdom.changes()
+        if (
+            _LEARNERS
+            and problem.device == "cpu"
+            and (call.algorithm == "auto" or call.algorithm.endswith(WHERE_IT_CAN))
+        ):
+            _LEARNERS[-1](problem)
+            known = wisdom.changes()
         rows = tuple((row, served(row, problem)) for row in ranked(problem, call.algorithm, call.precision))
         empty = problem.macs == 0 or 0 in problem.result_shape
         found = Plan(problem, rows, empty, format_of(problem.layout, problem.axes))
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
-        _PLANS[key] = found
+        if known == wisdom.changes():
+            _PLANS[key] = found
     return found
+
+
+_LEARNERS: list[Callable[[ConvProblem], None]] = []
+
+
+def is_learning() -> bool:
+    """Whether new problems are being measured: then every call must come by `plan`."""
+    return bool(_LEARNERS)
+
+
+@contextlib.contextmanager
+def learning(learner: Callable[[ConvProblem], None]) -> Iterator[None]:
+    """Within the block, of all threads, `learner` is told of every problem before rows are chosen for it."""
+    forget()
+    _LEARNERS.append(learner)
+    try:
+        yield
+    finally:
+        _LEARNERS.remove(learner)
+
+
+def forget() -> None:
+    """Choose anew from now on."""
+    _PLANS.clear()
+
+
+def run_row(row: Algorithm, problem: ConvProblem, a: Tensor, b: Tensor) -> Tensor | None:
+    """The problem by one row, with all that a call by `auto` does around it; None where the row refuses these values."""
+    as_served = served(row, problem)
+    x, w = (a, b) if as_served is problem else roles.operands(problem, a, b)
+    if row.not_these is not None and row.not_these(as_served, x, w) is not None:
+        return None
+    alone = Plan(problem, ((row, as_served),), False, format_of(problem.layout, problem.axes))
+    return _run(alone, a, b, None)
 
 
 def _run(plan: Plan, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
