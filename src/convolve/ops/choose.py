@@ -1,4 +1,7 @@
-"""Which algorithm computes a problem: `auto` compares what was measured here, else estimates; a name is obeyed or refused with its reason."""
+"""Which algorithm computes a problem.
+
+`auto` compares what was measured on this machine, else estimates; a name is obeyed, or refused with its reason.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +70,11 @@ def choose(problem: ConvProblem, name: str, precision: str) -> Algorithm:
     return ranked(problem, name, precision)[0]
 
 
-def ranked(problem: ConvProblem, name: str, precision: str) -> tuple[Algorithm, ...]:
-    """The rows that may compute `problem`, the choice first; more than one where the values may yet decide."""
+def ranked(problem: ConvProblem, name: str, precision: str, frozen: bool = False) -> tuple[Algorithm, ...]:
+    """The rows that may compute `problem`, the choice first; more than one where the values may yet decide.
+
+    `frozen`: what can be done in advance for the weight has been done, and costs nothing.
+    """
     preferred: tuple[Algorithm, ...] = ()
     if name != "auto":
         row = find(name.removesuffix(WHERE_IT_CAN))
@@ -79,24 +85,24 @@ def ranked(problem: ConvProblem, name: str, precision: str) -> tuple[Algorithm, 
             return (row,)
         preferred = (row,) if reason is None else ()
     rows = [row for row in ALGORITHMS if why_not_automatic(row, problem, precision) is None]
-    return (*preferred, *_by_time(rows, problem, precision))
+    return (*preferred, *_by_time(rows, problem, precision, frozen))
 
 
-def _by_time(rows: list[Algorithm], problem: ConvProblem, precision: str) -> list[Algorithm]:
+def _by_time(rows: list[Algorithm], problem: ConvProblem, precision: str, frozen: bool) -> list[Algorithm]:
     """The rows, fastest first: those that were measured, by that; the others behind them, by their estimates."""
     if precision == "reproducible":
         # The same row for any batch, and whatever was measured.
         problem = replace(problem, batch=min(1, problem.batch))
         measured: Mapping[str, float] = {}
     else:
-        measured = wisdom.lookup(problem)
+        measured = wisdom.lookup(problem, frozen)
     # The library's row is left only for a gain that can be trusted.
     margin = costs.margin()
 
     def place(row: Algorithm) -> tuple[bool, float]:
         if row.name in measured:
             return False, measured[row.name] * (1.0 if row.name == LIBRARY else LEAD)
-        seconds = costs.estimate(row, served(row, problem)).seconds * (1.0 if row.name == LIBRARY else margin)
+        seconds = costs.estimate(row, served(row, problem), frozen).seconds * (1.0 if row.name == LIBRARY else margin)
         # What depends on values could not be measured: its turn comes by its estimate, and it may then decline.
         return bool(measured) and row.not_these is None, seconds
 

@@ -41,8 +41,8 @@ FEATURES = ("call", "macs", "bytes", "macs by input lanes", "macs by output lane
 _LANES = 16
 
 
-def features(row: Algorithm, problem: ConvProblem) -> tuple[float, ...]:
-    """What the seconds of any row may grow with; the last one is what the row itself expects."""
+def features(problem: ConvProblem, own: float) -> tuple[float, ...]:
+    """What the seconds of any row may grow with; the last one, `own`, is what the row itself expects."""
     macs = float(problem.macs)
     c, k = problem.channels // problem.groups, problem.filters // problem.groups
     width = problem.output_size[-1] if problem.output_size else 1
@@ -53,7 +53,7 @@ def features(row: Algorithm, problem: ConvProblem) -> tuple[float, ...]:
         macs * _waste(c),
         macs * _waste(k),
         macs * _waste(width),
-        row.cost(problem).seconds,
+        own,
     )
 
 
@@ -62,7 +62,7 @@ def _waste(count: int) -> float:
     return -(-count // _LANES) * _LANES / count if count else 1.0
 
 
-def bucket(row: Algorithm, problem: ConvProblem) -> str:
+def bucket(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> str:
     """Problems that one set of coefficients describes."""
     if problem.channels == problem.filters == 1:
         kind = "single"
@@ -72,18 +72,28 @@ def bucket(row: Algorithm, problem: ConvProblem) -> str:
         kind = "grouped" if problem.groups > 1 else "dense"
     taps = math.prod(problem.window.kernel)
     size = "point" if taps == 1 else "small" if taps <= 100 else "large"
-    return f"{row.name} {problem.role} {problem.axes}d {kind} {size} {problem.dtype} {problem.layout}"
+    return (
+        f"{row.name} {problem.role} {problem.axes}d {kind} {size} {problem.dtype} {problem.layout}{' frozen' * frozen}"
+    )
 
 
-def estimate(row: Algorithm, problem: ConvProblem) -> Cost:
-    """What `problem`, as the row sees it, costs there."""
-    own = row.cost(problem)
+def own_estimate(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> Cost:
+    """What the row says about `problem`, as it sees it."""
+    if frozen and row.preparation is not None and problem.role == "output":
+        return row.preparation.cost(problem)
+    return row.cost(problem)
+
+
+def estimate(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> Cost:
+    """What `problem`, as the row sees it, costs there; `frozen`: without what is done once for a weight."""
+    frozen = frozen and row.preparation is not None
+    own = own_estimate(row, problem, frozen)
     if problem.device != "cpu":
         return own
-    coefficients = fitted().coefficients.get(bucket(row, problem))
+    coefficients = fitted().coefficients.get(bucket(row, problem, frozen))
     if coefficients is None:
         return own
-    seconds = math.fsum(c * f for c, f in zip(coefficients, features(row, problem), strict=True))
+    seconds = math.fsum(c * f for c, f in zip(coefficients, features(problem, own.seconds), strict=True))
     return Cost(seconds, own.workspace_bytes)
 
 

@@ -13,8 +13,9 @@ import statistics
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,13 @@ from convolve.errors import UsageError
 from convolve.ops import conv, costs, execute, wisdom
 from convolve.ops.algorithm import Algorithm
 from convolve.ops.algorithms import ALGORITHMS
-from convolve.ops.choose import choose, served, why_not_automatic
+from convolve.ops.choose import ranked, served, why_not_automatic
 from convolve.ops.windows import format_of
 from convolve.problem import ConvProblem
 
 SECONDS = 0.3
 """How long the measurement of one problem may take, beyond one run of each row that is not hopeless."""
-_HOPELESS = 30.0  # times the fastest so far, by estimate: not even run once
+_HOPELESS = 10.0  # times the fastest so far, by estimate: not even run once
 _SLOW = 3.0  # times the fastest, after two runs: not run again
 _LEAST, _MOST = 3, 31  # rounds
 _LARGEST_WORKSPACE = 2**32
@@ -43,12 +44,19 @@ class Timing:
     """What was measured of one problem: seconds by algorithm, the fastest first, and what `auto` chose before and chooses now."""
 
     problem: ConvProblem
+    frozen: bool
     seconds: dict[str, float]
     before: str
     now: str
 
     def to_json(self) -> dict[str, Any]:
-        return {"problem": str(self.problem), "seconds": self.seconds, "before": self.before, "now": self.now}
+        return {
+            "problem": str(self.problem),
+            "frozen": self.frozen,
+            "seconds": self.seconds,
+            "before": self.before,
+            "now": self.now,
+        }
 
 
 @dataclass
@@ -71,7 +79,7 @@ class Measured:
             now, before = timing.seconds.get(timing.now), timing.seconds.get(timing.before)
             mine = "" if now is None else f"{now * 1e3:.4g}"
             other = "" if before is None or timing.before == timing.now else f"{before * 1e3:.4g}"
-            lines.append(f"{mine:>10}  {other:>10}  {timing.now:<20}  {timing.problem}")
+            lines.append(f"{mine:>10}  {other:>10}  {timing.now:<20}  {timing.problem}{' frozen' * timing.frozen}")
         return "\n".join(
             (*lines, f"{len(self.timings)} problems measured, {self.changed} with another choice than before")
         )
@@ -106,7 +114,7 @@ def measure(
     found = Measured()
     try:
         conv.forget()
-        with execute.learning(lambda problem: _learn(problem, found, seconds, again)):
+        with execute.learning(lambda problem, frozen: _learn(problem, frozen, found, seconds, again)):
             yield found
     finally:
         if found.timings:
@@ -129,24 +137,26 @@ def measure_problems(
     records = [ConvProblem.parse(text) if isinstance(text, str) else text.validate() for text in problems]
     found = Measured()
     for record in records:
-        _learn(record, found, seconds, again)
+        _learn(record, False, found, seconds, again)
     if found.timings:
         wisdom.save()
     _forget()
     return found
 
 
-def _learn(problem: ConvProblem, found: Measured, seconds: float, again: bool) -> None:
+def _learn(problem: ConvProblem, frozen: bool, found: Measured, seconds: float, again: bool) -> None:
     """Measure a problem unless it is known, or empty, or not on a CPU."""
     with _ONE:  # one at a time: rows that run at once would slow each other
-        known = any(timing.problem == problem for timing in found.timings)
-        if known or problem.device != "cpu" or problem.macs == 0 or (wisdom.lookup(problem) and not again):
+        known = any((timing.problem, timing.frozen) == (problem, frozen) for timing in found.timings)
+        if known or problem.device != "cpu" or problem.macs == 0 or (wisdom.lookup(problem, frozen) and not again):
             return
-        before = choose(problem, "auto", "default").name
-        times = time_rows(problem, seconds)
+        before = ranked(problem, "auto", "default", frozen)
+        times = time_rows(problem, seconds, frozen)
         if times:
-            wisdom.learn(problem, times)
-            found.timings.append(Timing(problem, times, before, choose(problem, "auto", "default").name))
+            wisdom.learn(problem, times, frozen)
+            after = ranked(problem, "auto", "default", frozen)
+            choices = (next((row.name for row in rows if row.name in times), rows[0].name) for rows in (before, after))
+            found.timings.append(Timing(problem, frozen, times, *choices))
 
 
 def use_wisdom(path: str | os.PathLike[str] | None = None, *, enabled: bool = True) -> None:
@@ -168,25 +178,27 @@ def _forget() -> None:
     execute.forget()
 
 
-def time_rows(problem: ConvProblem, seconds: float = SECONDS) -> dict[str, float]:
+def time_rows(problem: ConvProblem, seconds: float = SECONDS, frozen: bool = False) -> dict[str, float]:
     """Median seconds by the name of the row, the fastest first, of all rows that `auto` may choose for some precision."""
     rows = sorted(
         (row for row in ALGORITHMS if why_not_automatic(row, problem, "default") is None),
-        key=lambda row: costs.estimate(row, served(row, problem)).seconds,
+        key=lambda row: costs.estimate(row, served(row, problem), frozen).seconds,
     )
     a, b = operands(problem)
+    weight = execute.FrozenWeight() if frozen else None
     once: dict[str, float] = {}
     running: list[Algorithm] = []
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for row in rows:
-            cost = costs.estimate(row, served(row, problem))
+            run = partial(execute.run_row, row, problem, a, b, weight)
+            cost = costs.estimate(row, served(row, problem), frozen)
             fastest = min(once.values(), default=None)
             if fastest is not None and cost.seconds > _HOPELESS * max(fastest, 1e-4):
                 continue
             if cost.workspace_bytes > _LARGEST_WORKSPACE and once:
                 continue
-            taken = _first(row, problem, a, b)
+            taken = _first(run)
             if taken is not None:
                 once[row.name] = taken
                 running.append(row)
@@ -201,7 +213,7 @@ def time_rows(problem: ConvProblem, seconds: float = SECONDS) -> dict[str, float
                 break
             chance.shuffle(running)
             for row in running:
-                times[row.name].append(_seconds(row, problem, a, b))
+                times[row.name].append(_seconds(partial(execute.run_row, row, problem, a, b, weight)))
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     return dict(sorted((once | medians).items(), key=lambda item: item[1]))
 
@@ -221,17 +233,15 @@ def operands(problem: ConvProblem) -> tuple[Tensor, Tensor]:
     return random_tensor(first), random_tensor(second)
 
 
-def _first(row: Algorithm, problem: ConvProblem, a: Tensor, b: Tensor) -> float | None:
+def _first(run: Callable[[], Tensor | None]) -> float | None:
     """Seconds of the second run (the first may compile and allocate); None where the row cannot serve these operands."""
     try:
-        if execute.run_row(row, problem, a, b) is None:
-            return None
-        return _seconds(row, problem, a, b)
+        return None if run() is None else _seconds(run)
     except (RuntimeError, MemoryError):  # out of memory, or a limit of the library that its row did not foresee
         return None
 
 
-def _seconds(row: Algorithm, problem: ConvProblem, a: Tensor, b: Tensor) -> float:
+def _seconds(run: Callable[[], Tensor | None]) -> float:
     started = time.perf_counter()
-    execute.run_row(row, problem, a, b)
+    run()
     return time.perf_counter() - started

@@ -61,7 +61,8 @@ class Why:
         for answer in self.answers:
             numbers = f"{'-':>10}{'-':>12}{'-':>10}"
             if answer.seconds is not None and answer.workspace_bytes is not None and answer.bound is not None:
-                numbers = f"{_time(answer.seconds) + '*' * answer.measured:>10}{_size(answer.workspace_bytes):>12}{answer.bound:>10.1e}"
+                time = _time(answer.seconds) + "*" * answer.measured
+                numbers = f"{time:>10}{_size(answer.workspace_bytes):>12}{answer.bound:>10.1e}"
             lines.append(f"{'>' if answer.chosen else ' ':2}{answer.algorithm:<21}{numbers}  {answer.reason}")
         lines += ["* measured on this machine"] * any(answer.measured for answer in self.answers)
         return "\n".join((head, *lines))

@@ -73,7 +73,12 @@ def changes() -> int:
     return _MEMORY.changes
 
 
-def lookup(problem: ConvProblem) -> Mapping[str, float]:
+def key(problem: ConvProblem, frozen: bool = False) -> str:
+    """How a problem is named in the file; with a frozen weight it is another one."""
+    return f"{problem}{' frozen' * frozen}"
+
+
+def lookup(problem: ConvProblem, frozen: bool = False) -> Mapping[str, float]:
     """The measured seconds of the rows that were measured for this problem; empty where nothing is known."""
     if not _MEMORY.used or problem.device != "cpu":
         return {}
@@ -82,14 +87,14 @@ def lookup(problem: ConvProblem) -> Mapping[str, float]:
     if found is None:
         with _MEMORY.lock:
             found = _MEMORY.known.setdefault(here, _read(here))
-    return found.get(str(problem), {})
+    return found.get(key(problem, frozen), {})
 
 
-def learn(problem: ConvProblem, seconds: Seconds) -> None:
+def learn(problem: ConvProblem, seconds: Seconds, frozen: bool = False) -> None:
     """Know these seconds in this process; `save` keeps them."""
     lookup(problem)  # the file first
     with _MEMORY.lock:
-        _MEMORY.known[place()][str(problem)] = dict(seconds)
+        _MEMORY.known[place()][key(problem, frozen)] = dict(seconds)
         _MEMORY.changes += 1
 
 
