@@ -21,7 +21,7 @@ from torch import Tensor
 import convolve
 from benchmarks.problems import Row
 from convolve.ops.call import ConvCall
-from convolve.ops.choose import choose, served
+from convolve.ops.choose import ranked, served
 from convolve.ops.named_kernels import named_kernel
 from convolve.ops.rule import convolve as by_role
 from convolve.problem import ConvProblem
@@ -74,11 +74,11 @@ def _convolution(row: Row, wanted: tuple[str, ...] | None) -> Field:
         found[f"torch{suffix}"] = Contestant(_torchs(problem, transposed, x, w))
         for precision in ("default", "exact"):
             name = ("ours" if precision == "default" else "ours exact") + suffix
-            algorithm[name] = choose(stored, "auto", precision).name
-            if precision == "exact" and algorithm[name] == algorithm["ours" + suffix] and not row.frozen:
+            algorithm[name] = ranked(stored, "auto", precision, row.frozen)[0].name
+            if precision == "exact" and algorithm[name] == algorithm["ours" + suffix]:
                 continue  # the same call
             scope = contextlib.nullcontext if precision == "default" else _exactly
-            found[name] = Contestant(_ours(problem, transposed, x, w, precision), scope=scope)
+            found[name] = Contestant(_ours(problem, transposed, x, w, precision, row.frozen), scope=scope)
     absent: dict[str, str] = {}
     for name in OPTIONAL:
         if wanted is not None and name not in wanted:
@@ -127,9 +127,18 @@ def _text(problem: ConvProblem, precision: str) -> str:
     return str(ConvCall(problem.window, problem.groups, problem.role, extra, "auto", precision))
 
 
-def _ours(problem: ConvProblem, transposed: bool, a: Tensor, b: Tensor, precision: str) -> Callable[[], Any]:
+def _ours(
+    problem: ConvProblem, transposed: bool, a: Tensor, b: Tensor, precision: str, frozen: bool
+) -> Callable[[], Any]:
     window, axes = problem.window, problem.axes
     padding = tuple(p for p, _ in window.padding)
+    if frozen:
+        kind = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)[axes - 1]
+        settings = (window.kernel, window.stride, padding, window.dilation, problem.groups, False)
+        layer = kind(problem.channels, problem.filters, *settings, dtype=a.dtype)
+        layer.weight = torch.nn.Parameter(b, requires_grad=False)
+        convolve.accelerate(layer, freeze=True)
+        return lambda: layer(a)
     if problem.role == "output":
         forward = (convolve.conv1d, convolve.conv2d, convolve.conv3d)[axes - 1]
         stride, dilation, groups = window.stride, window.dilation, problem.groups
