@@ -34,6 +34,7 @@ SECONDS = 0.3
 """How long the measurement of one problem may take, beyond one run of each row that is not hopeless."""
 _HOPELESS = 10.0  # times the fastest so far, by estimate: not even run once
 _SLOW = 3.0  # times the fastest, after two runs: not run again
+_LONG = 0.02  # seconds of a run that once is enough
 _LEAST, _MOST = 3, 31  # rounds
 _LARGEST_WORKSPACE = 2**32
 _ONE = threading.RLock()
@@ -234,9 +235,15 @@ def operands(problem: ConvProblem) -> tuple[Tensor, Tensor]:
 
 
 def _first(run: Callable[[], Tensor | None]) -> float | None:
-    """Seconds of the second run (the first may compile and allocate); None where the row cannot serve these operands."""
+    """Seconds of a second run (the first may compile and allocate), or the best of a few short ones, which anything may disturb.
+
+    None where the row cannot serve these operands.
+    """
     try:
-        return None if run() is None else _seconds(run)
+        if run() is None:
+            return None
+        taken = _seconds(run)
+        return taken if taken > _LONG else min(taken, *(_seconds(run) for _ in range(3)))
     except (RuntimeError, MemoryError):  # out of memory, or a limit of the library that its row did not foresee
         return None
 
