@@ -7,11 +7,14 @@ from convolve.ops.algorithms import (
     channels_last,
     direct,
     fft,
+    filters,
     im2col,
     matrix,
+    planes,
     reference,
     separable,
     torch_row,
+    weight_sums,
     winograd,
 )
 
@@ -19,6 +22,9 @@ from convolve.ops.algorithms import (
 ALGORITHMS: tuple[Algorithm, ...] = (
     torch_row.ALGORITHM,
     channels_last.ALGORITHM,
+    planes.ALGORITHM,
+    filters.ALGORITHM,
+    weight_sums.ALGORITHM,
     winograd.ALGORITHM,
     winograd.SMALL,
     winograd.LARGE,

@@ -1,0 +1,268 @@
+"""SIMD vectors as a Numba type: a register full of float32 or float64 lanes, and what a processor does to it.
+
+LLVM keeps values of this type in vector registers, which no loop over arrays achieves; where a vector is wider than the
+processor's registers, LLVM splits it. Addresses are typed pointers and offsets count elements: `load(p, i)` reads p[i] … p[i + lanes - 1].
+Nothing is checked: a kernel owns its bounds. Nothing is reassociated and no value is assumed away: NaN and Inf are data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+_INT32, _INT64 = ir.IntType(32), ir.IntType(64)
+_LLVM = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
+SCALARS = {"float32": types.float32, "float64": types.float64}
+_SUFFIX = {"float32": "f32", "float64": "f64"}
+
+Codegen = Callable[[Any, Any, Any, Any], Any]
+
+
+class Vector(types.Type):  # type: ignore[misc]
+    """`lanes` numbers of one dtype in a register."""
+
+    def __init__(self, dtype: str, lanes: int) -> None:
+        self.dtype, self.lanes = dtype, lanes
+        self.llvm = ir.VectorType(_LLVM[dtype], lanes)
+        super().__init__(name=f"{dtype}x{lanes}")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, vector.llvm)
+
+
+def _splat(builder: Any, scalar: Any, lanes: int) -> Any:
+    kind = ir.VectorType(scalar.type, lanes)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(_INT32, 0))
+    mask = ir.Constant(ir.VectorType(_INT32, lanes), [0] * lanes)
+    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), mask)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def address(typing: Any, pointer: Any) -> Any:
+    """The integer address that a pointer holds."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ptrtoint(args[0], _INT64)
+
+    return types.int64(pointer), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def shift(typing: Any, pointer: Any, count: Any) -> Any:
+    """The pointer `count` elements further on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [context.cast(builder, args[1], signature.args[1], types.int64)])
+
+    return pointer(pointer, count), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_int(typing: Any, function: Any) -> Any:
+    """What the C function `int f(void)` at this address returns."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_INT32, [])
+        return builder.sext(builder.call(builder.inttoptr(args[0], kind.as_pointer()), []), _INT64)
+
+    return types.int64(types.int64), codegen
+
+
+def _pointer(to: Any) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def pointer(typing: Any, integer: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(to)(types.int64), codegen
+
+    return pointer
+
+
+int64_pointer = _pointer(types.int64)
+
+
+@cache
+def operations(dtype: str, lanes: int) -> dict[str, Any]:
+    """The names that a kernel of this dtype and width is written in."""
+    vector, scalar = Vector(dtype, lanes), SCALARS[dtype]
+    kind, suffix = vector.llvm, f"v{lanes}{_SUFFIX[dtype]}"
+    align = 4 if dtype == "float32" else 8
+    mask_kind = ir.VectorType(ir.IntType(1), lanes)
+
+    def place(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [context.cast(builder, args[1], signature.args[1], types.int64)])
+
+    def as_vector(builder: Any, address: Any) -> Any:
+        return builder.bitcast(address, kind.as_pointer())
+
+    def first(builder: Any, count: Any) -> Any:
+        """A mask of the first `count` lanes; a count below 0 is none, above `lanes` all."""
+        numbers = ir.Constant(ir.VectorType(_INT64, lanes), list(range(lanes)))
+        return builder.icmp_signed("<", numbers, _splat(builder, count, lanes))
+
+    def named(builder: Any, name: str, returns: Any, arguments: list[Any]) -> Any:
+        return cgutils.get_or_insert_function(builder.module, ir.FunctionType(returns, arguments), name)
+
+    zeros = ir.Constant(kind, [0.0] * lanes)
+
+    def masked_load(builder: Any) -> Any:
+        return named(builder, f"llvm.masked.load.{suffix}.p0", kind, [kind.as_pointer(), _INT32, mask_kind, kind])
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load(typing: Any, pointer: Any, i: Any) -> Any:
+        """p[i], p[i + 1], …: one element for each lane."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value = builder.load(as_vector(builder, place(context, builder, signature, args)))
+            value.align = align
+            return value
+
+        return vector(pointer, i), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load_first(typing: Any, pointer: Any, i: Any, count: Any) -> Any:
+        """As load, but no element from `count` on is touched: those lanes are 0."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            where = as_vector(builder, place(context, builder, signature, args))
+            mask = first(builder, args[2])
+            return builder.call(masked_load(builder), [where, ir.Constant(_INT32, align), mask, zeros])
+
+        return vector(pointer, i, types.int64), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load_between(typing: Any, pointer: Any, i: Any, start: Any, stop: Any) -> Any:
+        """As load, but only elements start … stop - 1 of the vector are touched: the other lanes are 0."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            where = as_vector(builder, place(context, builder, signature, args))
+            mask = builder.and_(first(builder, args[3]), builder.not_(first(builder, args[2])))
+            return builder.call(masked_load(builder), [where, ir.Constant(_INT32, align), mask, zeros])
+
+        return vector(pointer, i, types.int64, types.int64), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def store(typing: Any, pointer: Any, i: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            builder.store(args[2], as_vector(builder, place(context, builder, signature, args))).align = align
+            return context.get_dummy_value()
+
+        return types.void(pointer, i, value), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def store_first(typing: Any, pointer: Any, i: Any, value: Any, count: Any) -> Any:
+        """As store, but nothing is written from element `count` on."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            where = as_vector(builder, place(context, builder, signature, args))
+            function = named(
+                builder, f"llvm.masked.store.{suffix}.p0", ir.VoidType(), [kind, kind.as_pointer(), _INT32, mask_kind]
+            )
+            builder.call(function, [args[2], where, ir.Constant(_INT32, align), first(builder, args[3])])
+            return context.get_dummy_value()
+
+        return types.void(pointer, i, value, types.int64), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def broadcast(typing: Any, pointer: Any, i: Any) -> Any:
+        """p[i] in every lane."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return _splat(builder, builder.load(place(context, builder, signature, args)), lanes)
+
+        return vector(pointer, i), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def splat(typing: Any, number: Any) -> Any:
+        """The number in every lane."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return _splat(builder, args[0], lanes)
+
+        return vector(scalar), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def zero(typing: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return ir.Constant(kind, [0.0] * lanes)
+
+        return vector(), codegen
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+        """a b + c, rounded once."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.call(named(builder, f"llvm.fma.{suffix}", kind, [kind] * 3), args)
+
+        return vector(a, b, c), codegen
+
+    def binary(instruction: Callable[[Any, Any, Any], Any], words: str) -> Any:
+        @intrinsic  # type: ignore[untyped-decorator]
+        def operation(typing: Any, a: Any, b: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                return instruction(builder, *args)
+
+            return vector(a, b), codegen
+
+        operation.__doc__ = words
+        return operation
+
+    def larger(builder: Any, a: Any, b: Any) -> Any:
+        beats = builder.or_(builder.fcmp_ordered(">", b, a), builder.fcmp_unordered("uno", b, b))
+        return builder.select(beats, b, a)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def total(typing: Any, a: Any) -> Any:
+        """The sum of the lanes, as a balanced tree: always in the same order."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value, width = args[0], lanes
+            while width > 1:
+                width //= 2
+                none = ir.Constant(value.type, ir.Undefined)
+                halves = [
+                    builder.shuffle_vector(
+                        value, none, ir.Constant(ir.VectorType(_INT32, width), list(range(start, start + width)))
+                    )
+                    for start in (0, width)
+                ]
+                value = builder.fadd(*halves)
+            return builder.extract_element(value, ir.Constant(_INT32, 0))
+
+        return scalar(a), codegen
+
+    return {
+        "LANES": lanes,
+        "pointer": _pointer(scalar),
+        "int64_pointer": int64_pointer,
+        "address": address,
+        "shift": shift,
+        "call_int": call_int,
+        "load": load,
+        "load_first": load_first,
+        "load_between": load_between,
+        "store": store,
+        "store_first": store_first,
+        "broadcast": broadcast,
+        "splat": splat,
+        "zero": zero,
+        "fma": fma,
+        "add": binary(lambda builder, a, b: builder.fadd(a, b), "a + b"),
+        "sub": binary(lambda builder, a, b: builder.fsub(a, b), "a - b"),
+        "mul": binary(lambda builder, a, b: builder.fmul(a, b), "a b"),
+        "larger": binary(
+            larger, "The larger of a and b: a where they are equal, and NaN where either is, b's where both are."
+        ),
+        "total": total,
+    }

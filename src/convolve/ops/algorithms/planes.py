@@ -1,0 +1,136 @@
+"""Direct convolution by our own kernel whose vectors run along positions: few channels, any window, one to three axes.
+
+What the kernels do stands in convolve/kernels/planes.py and rows.py, which serves single filters. Output and input gradient are one kernel, since the input gradient is a
+convolution whose weight is read from other places.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+
+from torch import Tensor
+
+from convolve.kernels import planes as kernels
+from convolve.kernels import rows as single
+from convolve.kernels.cache import loaded
+from convolve.kernels.machine import machine
+from convolve.ops import direct_call, positions
+from convolve.ops.algorithm import Algorithm, Cost
+from convolve.ops.bounds import direct_bound
+from convolve.ops.positions import Axis, Blocks
+from convolve.problem import DTYPE_BYTES, ConvProblem
+
+SINGLE = -1  # in place of Blocks.across: the kernel of single filters
+_SCRATCH_BYTES = 192 * 1024  # of each thread: part of a usual L2 cache
+
+
+def why_not(problem: ConvProblem) -> str | None:
+    if problem.role == "weight_gradient":
+        return "it computes outputs and input gradients"
+    return positions.why_not(problem.as_convolution())
+
+
+@lru_cache(maxsize=4096)
+def blocks(problem: ConvProblem, threads: int) -> Blocks:
+    """The cheapest way to cut the work, by a count of vector instructions."""
+    convolution = problem.as_convolution()
+    axes = depth, height, width = positions.axes_of(convolution)
+    lanes, room = machine().lanes(problem.dtype), _SCRATCH_BYTES // DTYPE_BYTES[problem.dtype]
+    filters, channels = convolution.filters // convolution.groups, convolution.channels // convolution.groups
+    planes = channels * (depth.reach + 1) * height.stride * width.stride
+    parts = len(depth.phases) * len(height.phases) * len(width.phases)
+    taps, outer = convolution.taps / parts, problem.batch * problem.groups * depth.count
+    in_order = problem.layout == "channels_first" or problem.axes == 1
+    found = []
+    for tile, vectors in kernels.tiles():
+        reach = vectors * lanes
+        rows, columns = positions.equal_blocks(axes, max(planes, tile), room, reach, outer, threads)
+        pitch = columns + width.reach
+        tiles = -(-filters // tile)
+        tasks = outer * -(-height.count // rows) * -(-width.count // columns)
+        chunks = min(tiles, -(-threads // tasks))
+        whole = -(-columns // lanes)
+        fitting = [one for one in range(1, vectors + 1) if vectors % one == 0 and one <= whole]
+        across = fitting[-1] if in_order and parts == 1 else 0
+        flat = -(-((rows - 1) * pitch + columns) // reach)
+        passes = -(-rows // (vectors // across)) * -(-whole // across) if across else flat
+        a_tap = max(tile * vectors, 2 * vectors + tile + 1) + 0.5  # a load between two cache lines counts twice
+        out = tile * vectors * (2 if across else 1.5 * lanes)
+        if across and flat * (taps * a_tap + 5 * tile * vectors) < passes * (taps * a_tap + out):
+            across, passes, out = 0, flat, tile * vectors * 5
+        fill = planes * (rows + height.reach) * pitch * (2.0 / lanes if width.stride == 1 and in_order else 1.5)
+        packing = 2.0 * convolution.taps * tiles * tile * min(problem.groups * chunks, tasks)
+        cycles = tasks * (parts * tiles * passes * (taps * a_tap + out + 10) + chunks * fill) + packing
+        found.append(Blocks(tile, vectors, rows, columns, chunks, across, cycles))
+    if filters == 1 and in_order and parts == 1 and height.stride == 1 and height.reach + 1 == len(height.phases[0].taps):
+        found += _single(convolution, axes, threads)
+    return min(found, key=lambda one: one.cycles)
+
+
+def _single(convolution: ConvProblem, axes: tuple[Axis, Axis, Axis], threads: int) -> list[Blocks]:
+    """The ways to cut the work for the kernel of single filters."""
+    depth, height, width = axes
+    lanes, room = machine().lanes(convolution.dtype), _SCRATCH_BYTES // DTYPE_BYTES[convolution.dtype]
+    planes = convolution.channels // convolution.groups * (depth.reach + 1)
+    kernel_h, kernel_w = height.reach + 1, len(width.phases[0].taps)
+    outer = convolution.batch * convolution.groups * depth.count
+    found = []
+    for tall, wide in single.tiles():
+        if tall > kernel_h:
+            continue
+        reach = wide * lanes
+        rows, columns = positions.equal_blocks(axes, planes * width.stride, room, reach, outer, threads)
+        tasks = outer * -(-height.count // rows) * -(-width.count // columns)
+        passes = -(-rows // tall) * -(-columns // reach)
+        whole = max(tall * wide, 2 * wide + tall + 1) + 0.5
+        partial = sum(max(some * wide, 2 * wide + some + 1) + 0.5 for some in range(1, tall))
+        a_plane = kernel_w * ((kernel_h - tall + 1) * whole + 2 * partial) + 4 * tall
+        fill = planes * width.stride * (rows + height.reach) * (columns + width.reach)
+        fill *= 2.0 / lanes if width.stride == 1 else 1.5
+        cycles = tasks * (passes * (planes * a_plane + 2 * tall * wide) + fill)
+        found.append(Blocks(tall, wide, rows, columns, 1, SINGLE, cycles))
+    return found
+
+
+@cache
+def _address(tile: int, width: int, dtype: str, of_single: bool) -> int:
+    kernel = single.kernel if of_single else kernels.kernel
+    return loaded(kernel(tile, width, dtype)).address
+
+
+def _plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads: int) -> direct_call.Plan:
+    cut = blocks(problem, threads)
+    reach = cut.width * machine().lanes(problem.dtype)
+
+    def own(given: dict[str, int]) -> dict[str, int]:
+        if cut.across == SINGLE:
+            size = positions.aligned(given["scratch_size"] + reach + cut.tile * given["pitch"])
+            return {"scratch_size": size, "flat_size": 0, "across": SINGLE}
+        flat = -(-((cut.rows - 1) * given["pitch"] + cut.columns) // reach) * reach
+        # Vectors of positions may run beyond the last row, and tiles beyond the last rows.
+        size = positions.aligned(given["scratch_size"] + 2 * reach + cut.width * given["pitch"])
+        return {"scratch_size": size, "flat_size": positions.aligned(flat) * cut.tile, "across": cut.across}
+
+    address = _address(cut.tile, cut.width, problem.dtype, cut.across == SINGLE)
+    areas = ("scratch_size", "flat_size", "packed_size")
+    return direct_call.plan(problem, address, kernels.ARGUMENTS, cut, (a, b), 1 if cut.across == SINGLE else cut.tile, threads, own, areas)
+
+
+def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    return direct_call.run(_plan, problem, a, b, bias)
+
+
+def _cost(problem: ConvProblem) -> Cost:
+    return Cost(8e-6 + blocks(problem, 1).cycles / 3.2e9 + problem.bytes * 1e-10, 0)
+
+
+ALGORITHM = Algorithm(
+    name="planes",
+    summary="our kernel, vectors along positions: few channels, any window",
+    run=run,
+    why_not=why_not,
+    cost=_cost,
+    bound=direct_bound,
+    roles=("output", "input_gradient", "weight_gradient"),
+    reproducible=True,
+)
