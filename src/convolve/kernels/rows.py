@@ -78,7 +78,10 @@ def _tile(tall: int, wide: int, indent: str) -> str:
 
     def meet(outputs: range, indent: str) -> list[str]:
         """Input row `i` of the tile meets these output rows."""
-        body = [f"{indent}for s in range(kernel_w):", f"{indent}    place = shift(here, i * pitch + table[offsets + s])"]
+        body = [
+            f"{indent}for s in range(kernel_w):",
+            f"{indent}    place = shift(here, i * pitch + table[offsets + s])",
+        ]
         body += [f"{indent}    x{v} = load(place, {v} * LANES)" for v in range(wide)]
         for o in outputs:
             body += [f"{indent}    b = broadcast(w_plane, (i - {o}) * kernel_w + s)"]
@@ -96,5 +99,8 @@ def _tile(tall: int, wide: int, indent: str) -> str:
     for o in range(tall):
         lines += [f"    if row + {o} < some_rows:"]
         rest = "some_columns - column"
-        lines += [f"        store_first(there, {o} * step_h + {v} * LANES, s{o}_{v}, {rest} - {v} * LANES)" for v in range(wide)]
+        lines += [
+            f"        store_first(there, {o} * step_h + {v} * LANES, s{o}_{v}, {rest} - {v} * LANES)"
+            for v in range(wide)
+        ]
     return "\n".join(indent + line for line in lines)

@@ -143,16 +143,14 @@ def forget() -> None:
     _PLANS.clear()
 
 
-def run_row(
-    row: Algorithm, problem: ConvProblem, a: Tensor, b: Tensor, frozen: FrozenWeight | None = None
-) -> Tensor | None:
-    """The problem by one row, with all that a call by `auto` does around it; None where the row refuses these values."""
-    as_served = served(row, problem)
-    x, w = (a, b) if as_served is problem else roles.operands(problem, a, b)
-    if row.not_these is not None and row.not_these(as_served, x, w) is not None:
-        return None
-    alone = Plan(problem, ((row, as_served),), False, format_of(problem.layout, problem.axes))
-    return _run(alone, a, b, None, frozen)
+def plan_of(row: Algorithm, problem: ConvProblem) -> Plan:
+    """The plan that has this one row; rows remember things by the record they were given, so it is made once."""
+    return Plan(problem, ((row, served(row, problem)),), False, format_of(problem.layout, problem.axes))
+
+
+def run_plan(plan: Plan, a: Tensor, b: Tensor, frozen: FrozenWeight | None = None) -> Tensor:
+    """What a call that has this plan does. Raises DeclinedError where its rows refuse these values."""
+    return _run(plan, a, b, None, frozen)
 
 
 def _run(plan: Plan, a: Tensor, b: Tensor, bias: Tensor | None, frozen: FrozenWeight | None = None) -> Tensor:

@@ -22,9 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convolve.errors import UsageError
+from convolve.errors import DeclinedError, UsageError
 from convolve.ops import conv, costs, execute, wisdom
-from convolve.ops.algorithm import Algorithm
 from convolve.ops.algorithms import ALGORITHMS
 from convolve.ops.choose import ranked, served, why_not_automatic
 from convolve.ops.windows import format_of
@@ -188,11 +187,12 @@ def time_rows(problem: ConvProblem, seconds: float = SECONDS, frozen: bool = Fal
     a, b = operands(problem)
     weight = execute.FrozenWeight() if frozen else None
     once: dict[str, float] = {}
-    running: list[Algorithm] = []
+    runs: dict[str, Callable[[], Tensor]] = {}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for row in rows:
-            run = partial(execute.run_row, row, problem, a, b, weight)
+            plan = execute.plan_of(row, problem)
+            run = partial(execute.run_plan, plan, a, b, weight)
             cost = costs.estimate(row, served(row, problem), frozen)
             fastest = min(once.values(), default=None)
             if fastest is not None and cost.seconds > _HOPELESS * max(fastest, 1e-4):
@@ -202,19 +202,19 @@ def time_rows(problem: ConvProblem, seconds: float = SECONDS, frozen: bool = Fal
             taken = _first(run)
             if taken is not None:
                 once[row.name] = taken
-                running.append(row)
+                runs[row.name] = run
         if not once:
             return {}
         fastest = min(once.values())
-        running = [row for row in running if once[row.name] <= _SLOW * max(fastest, 2e-5)]
-        times: dict[str, list[float]] = {row.name: [] for row in running}
+        running = [name for name in runs if once[name] <= _SLOW * max(fastest, 2e-5)]
+        times: dict[str, list[float]] = {name: [] for name in running}
         chance, until = random.Random(0), time.perf_counter() + seconds
         for number in range(_MOST):
             if number >= _LEAST and time.perf_counter() > until:
                 break
             chance.shuffle(running)
-            for row in running:
-                times[row.name].append(_seconds(partial(execute.run_row, row, problem, a, b, weight)))
+            for name in running:
+                times[name].append(_seconds(runs[name]))
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     return dict(sorted((once | medians).items(), key=lambda item: item[1]))
 
@@ -234,21 +234,24 @@ def operands(problem: ConvProblem) -> tuple[Tensor, Tensor]:
     return random_tensor(first), random_tensor(second)
 
 
-def _first(run: Callable[[], Tensor | None]) -> float | None:
+def _first(run: Callable[[], Tensor]) -> float | None:
     """Seconds of a second run (the first may compile and allocate), or the best of a few short ones, which anything may disturb.
 
     None where the row cannot serve these operands.
     """
     try:
-        if run() is None:
-            return None
+        run()
         taken = _seconds(run)
         return taken if taken > _LONG else min(taken, *(_seconds(run) for _ in range(3)))
-    except (RuntimeError, MemoryError):  # out of memory, or a limit of the library that its row did not foresee
+    except (
+        DeclinedError,
+        RuntimeError,
+        MemoryError,
+    ):  # these values; a limit of the library that its row did not foresee
         return None
 
 
-def _seconds(run: Callable[[], Tensor | None]) -> float:
+def _seconds(run: Callable[[], Tensor]) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started

@@ -143,10 +143,11 @@ def save() -> None:
         warnings.warn(f"the wisdom was not kept: {error}", WisdomWarning, stacklevel=2)
 
 
+_ABSENT = object()
+
+
 def _read(path: Path) -> dict[str, Seconds]:
     """The file's seconds, or nothing, with the reason in a warning."""
-    if not path.exists():
-        return {}
     seconds, reason = _seconds(_content(path))
     if reason:
         warnings.warn(f"{path} is ignored: {reason}; `convolve measure` writes a new one", WisdomWarning, stacklevel=4)
@@ -158,14 +159,14 @@ def _content(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
-        return None
+        return _ABSENT
     except (OSError, ValueError, RecursionError) as error:
         return error
 
 
 def _seconds(content: Any) -> tuple[dict[str, Seconds], str]:
     """The seconds in a file's content, and why there are none."""
-    if content is None:
+    if content is _ABSENT:
         return {}, ""
     if isinstance(content, OSError):
         return {}, f"it cannot be read ({content.strerror or content})"

@@ -62,7 +62,13 @@ def blocks(problem: ConvProblem, threads: int) -> Blocks:
         packing = 2.0 * convolution.taps * tiles * tile * min(problem.groups * chunks, tasks)
         cycles = tasks * (parts * tiles * passes * (taps * a_tap + out + 10) + chunks * fill) + packing
         found.append(Blocks(tile, vectors, rows, columns, chunks, across, cycles))
-    if filters == 1 and in_order and parts == 1 and height.stride == 1 and height.reach + 1 == len(height.phases[0].taps):
+    if (
+        filters == 1
+        and in_order
+        and parts == 1
+        and height.stride == 1
+        and height.reach + 1 == len(height.phases[0].taps)
+    ):
         found += _single(convolution, axes, threads)
     return min(found, key=lambda one: one.cycles)
 
@@ -113,7 +119,9 @@ def _plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads:
 
     address = _address(cut.tile, cut.width, problem.dtype, cut.across == SINGLE)
     areas = ("scratch_size", "flat_size", "packed_size")
-    return direct_call.plan(problem, address, kernels.ARGUMENTS, cut, (a, b), 1 if cut.across == SINGLE else cut.tile, threads, own, areas)
+    return direct_call.plan(
+        problem, address, kernels.ARGUMENTS, cut, (a, b), 1 if cut.across == SINGLE else cut.tile, threads, own, areas
+    )
 
 
 def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
