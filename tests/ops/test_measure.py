@@ -62,7 +62,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     RUNS.clear()
     yield use
     monkeypatch.undo()
-    convolve.use_wisdom()
+    convolve.use_wisdom(enabled=False)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     convolve.use_wisdom()
     yield wisdom.default_place()
     monkeypatch.undo()
-    convolve.use_wisdom()
+    convolve.use_wisdom(enabled=False)
 
 
 def operands() -> tuple[torch.Tensor, torch.Tensor]:

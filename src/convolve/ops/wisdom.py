@@ -85,8 +85,7 @@ def lookup(problem: ConvProblem, frozen: bool = False) -> Mapping[str, float]:
     here = place()
     found = _MEMORY.known.get(here)
     if found is None:
-        with _MEMORY.lock:
-            found = _MEMORY.known.setdefault(here, _read(here))
+        found = _load(here)
     return found.get(key(problem, frozen), {})
 
 
@@ -146,9 +145,13 @@ def save() -> None:
 _ABSENT = object()
 
 
-def _read(path: Path) -> dict[str, Seconds]:
-    """The file's seconds, or nothing, with the reason in a warning."""
-    seconds, reason = _seconds(_content(path))
+def _load(path: Path) -> dict[str, Seconds]:
+    """The file's seconds, or nothing, with the reason in a warning; read once."""
+    with _MEMORY.lock:
+        if path in _MEMORY.known:
+            return _MEMORY.known[path]
+        seconds, reason = _seconds(_content(path))
+        _MEMORY.known[path] = seconds
     if reason:
         warnings.warn(f"{path} is ignored: {reason}; `convolve measure` writes a new one", WisdomWarning, stacklevel=4)
     return seconds
