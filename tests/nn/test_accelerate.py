@@ -21,7 +21,7 @@ from convolve.ops.algorithms import winograd
 KINDS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "Conv1d": (lambda: nn.Conv1d(3, 4, 5, stride=2, padding=1, dilation=2), (2, 3, 23)),
     "Conv2d": (lambda: nn.Conv2d(4, 6, (3, 2), padding=(1, 0), groups=2, bias=False), (2, 4, 7, 9)),
-    "Conv2d same": (lambda: nn.Conv2d(3, 5, 4, padding="same"), (2, 3, 7, 9)),
+    "Conv2d same": (lambda: nn.Conv2d(3, 5, (5, 3), padding="same"), (2, 3, 7, 9)),
     "Conv2d reflect": (lambda: nn.Conv2d(3, 5, 3, padding=2, padding_mode="reflect"), (2, 3, 7, 9)),
     "Conv2d circular": (lambda: nn.Conv2d(3, 5, 3, padding=(1, 2), padding_mode="circular"), (2, 3, 7, 9)),
     "Conv2d replicate, same": (lambda: nn.Conv2d(3, 5, 3, padding="same", padding_mode="replicate"), (2, 3, 7, 9)),
