@@ -27,7 +27,8 @@ FORWARD = (
     "size_h", "size_w", "outputs_d", "outputs_h", "outputs_w", "width",  # outputs_w, rounded up to whole vectors
     "kernel_h", "kernel_w", "stride_d", "stride_h", "stride_w", "before_d", "before_h", "before_w",
     "dilation_d", "dilation_h",
-    "block_rows", "block_inputs", "blocks", "pitch",  # outputs and inputs of a block; length of a phase of the line
+    "block_rows", "block_inputs", "blocks",  # outputs and inputs of a block
+    "pitch", "phase_size", "group",  # lengths of a phase of one line and of all lines; how many lines are written before one is read
     "depths_at", "heights_at",  # for each output: first real tap, number of real taps, first input, divisor
     "columns_at",  # for each output: first real tap (maximum) or divisor (average)
     "taps_at", "used_at", "codes_at", "empties_at",
@@ -35,13 +36,13 @@ FORWARD = (
 
 BACKWARD = (
     "g", "codes", "x", "table", "scratch",
-    "scratch_bytes", "places_bytes", "rows_size",
+    "scratch_bytes", "places_bytes", "lines_size",
     "planes", "size_d", "size_h", "size_w", "outputs_d", "outputs_h", "outputs_w", "width",
-    "kernel_h", "kernel_w", "stride_w", "before_w",
-    "block_rows", "block_outputs", "blocks", "pitch", "lead", "line",  # line: of a padded row of gradients, `lead` zeros first
+    "kernel_h", "kernel_w", "stride_w",
+    "block_rows", "blocks", "pitch", "lead", "line",  # line: of a padded row of gradients, `lead` zeros first
     "depths_at", "heights_at",  # for each input: where its (output, tap) pairs are, and how many
     "blocks_at",  # for each block: its first output, and the one behind its last
-    "phases_at",  # for each phase: where its (tap, offset) pairs are, and how many
+    "phases_at",  # for each remainder of an input by the stride: where its (tap, offset) pairs are, how many, its first place
     "divisor",
 )  # fmt: skip
 
@@ -64,6 +65,32 @@ def _loop(unrolled: int, body: list[str], indent: str = "    ") -> str:
     return "\n".join(indent + line for line in lines)
 
 
+def _unrolled(step: str, counts: tuple[int, ...], start: list[str], offset: str, end: list[str]) -> list[str]:
+    """The loop for each number of taps in `counts` with its offsets in registers, and for any other."""
+    lines = []
+    for count in counts:
+        lines.append(f"    if count == {count}:")
+        lines.append("        " + ", ".join(f"o{t}" for t in range(count)) + " = " + ", ".join(offset.format(t=t) for t in range(count)))
+        body = [*start, *(step.replace("{t}", str(t)) for t in range(1, count)), *end]
+        lines += [_loop(4, body, " " * 8), "        return"]
+    lines += [f"    o0 = {offset.format(t=0)}"]
+    body = [*start, "for t in range(1, count):", f"    ot = {offset.format(t='t')}", "    " + step.replace("{t}", "t"), *end]
+    return [*lines, _loop(4, body)]
+
+
+def _width(name: str, more: str, step: str) -> str:
+    """All lines at once: one after the other they are one long line."""
+    start, end = ["s{v} = load(line, o0 + {at})"], ["store(y, {at}, s{v})"]
+    return "\n".join([f"def {name}(line, taps, count, y, width{more}):", *_unrolled(step, (2, 3), start, "taps[{t}]", end), ""])
+
+
+def _down(name: str, more: str, step: str, result: str, nothing: str) -> str:
+    """One row of results from the rows at `places`."""
+    start, end = ["s{v} = load(rows, o0 + {at})"], [f"store_first(y, {{at}}, {result}, width - {{at}})"]
+    head = [f"def {name}(rows, places, count, y, width{more}):", "    if count == 0:", f"        fill(y, width, {nothing})", "        return"]
+    return "\n".join([*head, *_unrolled(step, (2, 3), start, "places[2 * {t}]", end), ""])
+
+
 SHARED = f"""
 def fill(y, count, number):
     for i in range(0, count, LANES):
@@ -77,112 +104,86 @@ def copy_row(x, y, count):
     if i < count:
         store_first(y, i, load_first(x, i, count - i), count - i)
 
-def split_row(x, step, size, before, stride, pitch, line):
+def split_rows(x, x_h, step, size, before, stride, used, count, pitch, lines, phase_size):
+    ahead = count * x_h  # while these rows are reduced, the next come from memory
     if stride == 1 and step == 1:
-        copy_row(x, shift(line, before), min(size, pitch - before))
+        length = min(size, pitch - before)
+        whole = length // LANES * LANES
+        for r in range(count):
+            if used[r] != 0:
+                to = shift(lines, r * pitch + before)
+                for i in range(0, whole, LANES):
+                    prefetch(x, i + ahead)
+                    store(to, i, load(x, i))
+                prefetch(x, whole + ahead)
+                if whole < length:
+                    store_first(to, whole, load_first(x, whole, length - whole), length - whole)
+            x = shift(x, x_h)
     elif stride == 2 and step == 1:
-        count = min(size, 2 * pitch - before)
-        even = shift(line, (before & 1) * pitch + (before >> 1))
-        odd = shift(line, ((before + 1) & 1) * pitch + ((before + 1) >> 1))
-        i = 0
-        while i + 2 * LANES <= count:
-            a, b = load(x, i), load(x, i + LANES)
-            store(even, i >> 1, evens(a, b))
-            store(odd, i >> 1, odds(a, b))
-            i += 2 * LANES
-        if i < count:
-            a, b = load_first(x, i, count - i), load_first(x, i + LANES, count - i - LANES)
-            store_first(even, i >> 1, evens(a, b), (count - i + 1) >> 1)
-            store_first(odd, i >> 1, odds(a, b), (count - i) >> 1)
+        length = min(size, 2 * pitch - before)
+        whole = max(length, 0) // (2 * LANES) * (2 * LANES)
+        to_even = shift(lines, (before & 1) * phase_size + (before >> 1))
+        to_odd = shift(lines, ((before + 1) & 1) * phase_size + ((before + 1) >> 1))
+        for r in range(count):
+            if used[r] != 0:
+                even, odd = shift(to_even, r * pitch), shift(to_odd, r * pitch)
+                for i in range(0, whole, 2 * LANES):
+                    prefetch(x, i + ahead)
+                    prefetch(x, i + LANES + ahead)
+                    a, b = load(x, i), load(x, i + LANES)
+                    store(even, i >> 1, evens(a, b))
+                    store(odd, i >> 1, odds(a, b))
+                if whole < length:
+                    prefetch(x, whole + ahead)
+                    rest = length - whole
+                    a, b = load_first(x, whole, rest), load_first(x, whole + LANES, rest - LANES)
+                    store_first(even, whole >> 1, evens(a, b), (rest + 1) >> 1)
+                    store_first(odd, whole >> 1, odds(a, b), rest >> 1)
+            x = shift(x, x_h)
     else:
-        phase, offset = before % stride, before // stride
-        for r in range(min(stride, size)):
-            to = shift(line, phase * pitch + offset)
-            for i in range(min((size - r + stride - 1) // stride, pitch - offset)):
-                to[i] = x[(r + i * stride) * step]
-            phase += 1
-            if phase == stride:
-                phase, offset = 0, offset + 1
+        for r in range(count):
+            phase, offset = before % stride, before // stride
+            for rest in range(min(stride, size)):
+                to = shift(lines, phase * phase_size + r * pitch + offset)
+                for i in range(min((size - rest + stride - 1) // stride, pitch - offset)):
+                    to[i] = x[(rest + i * stride) * step]
+                phase += 1
+                if phase == stride:
+                    phase, offset = 0, offset + 1
+            x = shift(x, x_h)
 
-def merge_row(line, pitch, before, stride, size, y):
-    if stride == 1:
-        copy_row(shift(line, before), y, size)
-    elif stride == 2:
-        even = shift(line, (before & 1) * pitch + (before >> 1))
-        odd = shift(line, ((before + 1) & 1) * pitch + ((before + 1) >> 1))
+def merge_row(line, pitch, stride, size, y):
+    if stride == 2:
         for i in range(0, size, 2 * LANES):
-            a, b = load(even, i >> 1), load(odd, i >> 1)
+            a, b = load(line, i >> 1), load(line, pitch + (i >> 1))
             store_first(y, i, zip_first(a, b), size - i)
             store_first(y, i + LANES, zip_last(a, b), size - i - LANES)
     else:
-        phase, offset = before % stride, before // stride
         for r in range(min(stride, size)):
-            place = shift(line, phase * pitch + offset)
             for i in range((size - r + stride - 1) // stride):
-                y[r + i * stride] = place[i]
-            phase += 1
-            if phase == stride:
-                phase, offset = 0, offset + 1
+                y[r + i * stride] = line[r * pitch + i]
 
-def width_max(line, taps, count, y, width):
-{
-    _loop(
-        4,
-        [
-            "s{v} = load(line, taps[0] + {at})",
-            "for t in range(1, count):",
-            "    s{v} = larger(s{v}, load(line, taps[t] + {at}))",
-            "store(y, {at}, s{v})",
-        ],
-    )
-}
+{_width("width_max", "", "s{v} = larger(s{v}, load(line, o{t} + {at}))")}
+{_width("width_sum", "", "s{v} = add(s{v}, load(line, o{t} + {at}))")}
 
-def width_codes(line, taps, count, columns, y, y_codes, width):
-{
-    _loop(
-        2,
-        [
-            "s{v} = load(line, taps[0] + {at})",
-            "c{v} = load(columns, {at})",
-            "for t in range(1, count):",
-            "    tap = splat(t)",
-            "    x{v} = load(line, taps[t] + {at})",
-            "    c{v} = where_larger(s{v}, x{v}, c{v}, tap)",
-            "    s{v} = larger(s{v}, x{v})",
-            "store(y, {at}, s{v})",
-            "store(y_codes, {at}, c{v})",
-        ],
-    )
-}
+def width_codes(line, taps, count, columns, pitch, y, y_codes, width):
+    for first in range(0, width, pitch):
+        last = min(first + pitch, width)
+        for j in range(first, last, 2 * LANES):
+            s0, s1 = load(line, taps[0] + j), load(line, taps[0] + j + LANES)
+            c0, c1 = load(columns, j - first), load(columns, j - first + LANES)
+            for t in range(1, count):
+                tap, place = splat(t), taps[t] + j
+                x0, x1 = load(line, place), load(line, place + LANES)
+                c0, c1 = where_larger(s0, x0, c0, tap), where_larger(s1, x1, c1, tap)
+                s0, s1 = larger(s0, x0), larger(s1, x1)
+            store_first(y, j, s0, last - j)
+            store_first(y_codes, j, c0, last - j)
+            store_first(y, j + LANES, s1, last - j - LANES)
+            store_first(y_codes, j + LANES, c1, last - j - LANES)
 
-def width_sum(line, taps, count, y, width):
-{
-    _loop(
-        4,
-        [
-            "s{v} = load(line, taps[0] + {at})",
-            "for t in range(1, count):",
-            "    s{v} = add(s{v}, load(line, taps[t] + {at}))",
-            "store(y, {at}, s{v})",
-        ],
-    )
-}
-
-def down_max(rows, places, count, y, width):
-    if count == 0:
-        fill(y, width, {_LOWEST})
-        return
-{
-    _loop(
-        4,
-        [
-            "s{v} = load(rows, places[0] + {at})",
-            "for t in range(1, count):",
-            "    s{v} = larger(s{v}, load(rows, places[2 * t] + {at}))",
-            "store_first(y, {at}, s{v}, width - {at})",
-        ],
-    )
-}
+{_down("down_max", "", "s{v} = larger(s{v}, load(rows, o{t} + {at}))", "s{v}", _LOWEST)}
+{_down("down_mean", ", columns, divisor", "s{v} = add(s{v}, load(rows, o{t} + {at}))", "div(s{v}, mul(splat(divisor), load(columns, {at})))", "0.0")}
 
 def down_codes(rows, row_codes, places, count, y, codes, width):
     if count == 0:
@@ -190,36 +191,12 @@ def down_codes(rows, row_codes, places, count, y, codes, width):
         for j in range(0, width, LANES):
             store_bytes(codes, j, zero())
         return
-{
-    _loop(
-        2,
-        [
-            "s{v} = load(rows, places[0] + {at})",
-            "c{v} = add(load(row_codes, places[0] + {at}), splat(places[1]))",
-            "for t in range(1, count):",
-            "    place, tap = places[2 * t], splat(places[2 * t + 1])",
-            "    x{v} = load(rows, place + {at})",
-            "    c{v} = where_larger(s{v}, x{v}, c{v}, add(load(row_codes, place + {at}), tap))",
-            "    s{v} = larger(s{v}, x{v})",
-            "store_first(y, {at}, s{v}, width - {at})",
-            "store_bytes(codes, {at}, c{v})",
-        ],
-    )
-}
-
-def down_mean(rows, places, count, columns, divisor, y, width):
-    d = splat(divisor)
-{
-    _loop(
-        4,
-        [
-            "s{v} = zero()",
-            "for t in range(count):",
-            "    s{v} = add(s{v}, load(rows, places[2 * t] + {at}))",
-            "store_first(y, {at}, div(s{v}, mul(d, load(columns, {at}))), width - {at})",
-        ],
-    )
-}
+{_loop(2, [
+    "s{v} = load(rows, places[0] + {at})", "c{v} = add(load(row_codes, places[0] + {at}), splat(places[1]))",
+    "for t in range(1, count):", "    place, tap = places[2 * t], splat(places[2 * t + 1])",
+    "    x{v} = load(rows, place + {at})",
+    "    c{v} = where_larger(s{v}, x{v}, c{v}, add(load(row_codes, place + {at}), tap))", "    s{v} = larger(s{v}, x{v})",
+    "store_first(y, {at}, s{v}, width - {at})", "store_bytes(codes, {at}, c{v})"])}
 
 def decode(codes, offsets, first, stride, indices, count):
     for j in range(count):
@@ -237,7 +214,7 @@ def gather_max(rows, row_codes, places, count, taps, tap_count, y, width):
             "    for t in range(tap_count):",
             "        offset, tap = taps[2 * t + 1] + j, splat(places[2 * r + 1] + taps[2 * t])",
             "        s{v} = add(s{v}, where_equal(load(place_codes, offset + {v} * LANES), tap, load(place, offset + {v} * LANES)))",
-            "store(y, {at}, s{v})",
+            "store_first(y, {at}, s{v}, width - {at})",
         ],
     )
 }
@@ -264,7 +241,7 @@ def down_sum(rows, places, count, divisor, y, width):
             "s{v} = zero()",
             "for t in range(count):",
             "    s{v} = add(s{v}, load(rows, places[2 * t] + {at}))",
-            "store(y, {at}, div(s{v}, d))",
+            "store_first(y, {at}, div(s{v}, d), width - {at})",
         ],
     )
 }
@@ -275,9 +252,9 @@ def expand_codes(codes, y, width):
 """
 
 _WIDTH = {
-    "max": "width_max(line, shift(table, taps_at), kernel_w, shift(rows, at), width)",
-    "codes": "width_codes(line, shift(table, taps_at), kernel_w, columns, shift(rows, at), shift(row_codes, at), width)",
-    "average": "width_sum(line, shift(table, taps_at), kernel_w, shift(rows, at), width)",
+    "max": "width_max(lines, taps, kernel_w, shift(rows, at), length)",
+    "codes": "width_codes(lines, taps, kernel_w, columns, pitch, shift(rows, at), shift(row_codes, at), length)",
+    "average": "width_sum(lines, taps, kernel_w, shift(rows, at), length)",
 }
 
 _DOWN = {
@@ -296,7 +273,7 @@ _DOWN = {
                     for e in range(table[empties_at]):
                         to[table[empties_at + 1 + e]] = -1""",
     "average": """divisor = table[depths_at + 4 * d + 3] * table[heights_at + 4 * h + 3]
-            down_mean(rows, places, count, columns, divisor, out, outputs_w)""",
+            down_mean(rows, places, count, out, outputs_w, columns, divisor)""",
 }
 
 
@@ -311,14 +288,17 @@ def kernel(arguments):
 {_unpack(FORWARD)}
     table = int64_pointer(table)
     scratch += thread * scratch_bytes
-    places = int64_pointer(scratch)
+    taps = int64_pointer(scratch)
+    places = shift(taps, kernel_w)
     columns = pointer(scratch + places_bytes)
-    line = shift(columns, width)
-    rows = shift(line, stride_w * pitch + 2 * LANES)
+    lines = shift(columns, 2 * pitch + LANES)
+    rows = shift(lines, stride_w * phase_size)
     row_codes = shift(rows, rows_size)
     row_code = byte_pointer(address(shift(row_codes, rows_size)))
-    fill(line, stride_w * pitch + 2 * LANES, {"0.0" if kind == "average" else _LOWEST})
-    fill(columns, width, 1.0)
+    fill(lines, stride_w * phase_size, {"0.0" if kind == "average" else _LOWEST})
+    fill(columns, 2 * pitch + LANES, {"1.0" if kind == "average" else "0.0"})
+    for t in range(kernel_w):
+        taps[t] = table[taps_at + 2 * t] * phase_size + table[taps_at + 2 * t + 1]
     for w in range(outputs_w):
         columns[w] = table[columns_at + w]
     tasks = batch * channels * outputs_d * blocks
@@ -334,17 +314,20 @@ def kernel(arguments):
         here = shift(pointer(x), n * x_n + c * x_c)
         for j in range(count_d):
             slice = shift(here, (from_d + j * dilation_d) * x_d)
-            for i in range(base, stop):
-                if table[used_at + i] != 0:
-                    split_row(shift(slice, i * x_h), x_w, size_w, before_w, stride_w, pitch, line)
-                    at = (j * block_inputs + i - base) * width
-                    {_WIDTH[kind]}
+            for first in range(base, stop, group):
+                last = min(first + group, stop)
+                split_rows(
+                    shift(slice, first * x_h), x_h, x_w, size_w, before_w, stride_w, shift(table, used_at + first), last - first,
+                    pitch, lines, phase_size,
+                )
+                at, length = (j * block_inputs + first - base) * pitch, (last - first) * pitch
+                {_WIDTH[kind]}
         for h in range(first_h, last_h):
             first_t, count_t, from_h = table[heights_at + 4 * h], table[heights_at + 4 * h + 1], table[heights_at + 4 * h + 2]
             count = 0
             for j in range(count_d):
                 for t in range(count_t):
-                    places[2 * count] = (j * block_inputs + from_h + t * dilation_h - base) * width
+                    places[2 * count] = (j * block_inputs + from_h + t * dilation_h - base) * pitch
                     places[2 * count + 1] = ((first_d + j) * kernel_h + first_t + t) * kernel_w
                     count += 1
             place = (plane * outputs_d + d) * outputs_h + h
@@ -355,32 +338,32 @@ def kernel(arguments):
 
 _EXPAND = {
     "codes": """
-                copy_row(from_g, shift(rows, at + lead), outputs_w)
-                expand_codes(byte_pointer(codes + place * width), shift(row_codes, at + lead), outputs_w)""",
+                copy_row(from_g, shift(lines, at + lead), outputs_w)
+                expand_codes(byte_pointer(codes + place * width), shift(line_codes, at + lead), outputs_w)""",
     "average": """
-                copy_row(from_g, shift(one, lead), outputs_w)
-                for phase in range(stride_w):
-                    taps = shift(table, table[phases_at + 2 * phase])
-                    gather_sum(
-                        shift(one, lead), taps, table[phases_at + 2 * phase + 1], shift(rows, at + phase * pitch), pitch
-                    )""",
+                copy_row(from_g, shift(lines, at + lead), outputs_w)""",
 }
+
+_SUMS = """
+        for r in range(count_d * (high - low)):
+            for rest in range(stride_w):
+                phase = shift(table, phases_at + 3 * rest)
+                from_line = shift(lines, r * line + lead + phase[2])
+                gather_sum(from_line, shift(table, phase[0]), phase[1], shift(rows, r * row + rest * pitch), pitch)"""
 
 _GATHER = {
     "codes": """
-            for phase in range(stride_w):
-                taps = shift(table, table[phases_at + 2 * phase])
-                gather_max(
-                    shift(rows, lead), shift(row_codes, lead), places, count, taps, table[phases_at + 2 * phase + 1],
-                    shift(merged, phase * pitch), pitch,
-                )""",
+            for rest in range(stride_w):
+                phase = shift(table, phases_at + 3 * rest)
+                start, taps = lead + phase[2], shift(table, phase[0])
+                gather_max(shift(lines, start), shift(line_codes, start), places, count, taps, phase[1], to, length)
+                to = shift(to, pitch)""",
     "average": """
-            down_sum(rows, places, count, divisor, merged, stride_w * pitch)""",
+            down_sum(rows, places, count, divisor, to, length)""",
 }
 
 
 def backward_source(kind: str) -> str:
-    row = "line" if kind == "codes" else "stride_w * pitch"
     return f"""
 def kernel(arguments):
 {PREAMBLE}
@@ -389,11 +372,12 @@ def kernel(arguments):
     scratch += thread * scratch_bytes
     places = int64_pointer(scratch)
     merged = pointer(scratch + places_bytes)
-    one = shift(merged, stride_w * pitch + 2 * LANES)
-    rows = shift(one, line)
-    row_codes = shift(rows, rows_size)
-    fill(one, line + rows_size, 0.0)
-    row = {row}
+    row = stride_w * pitch
+    lines = shift(merged, row)
+    line_codes = shift(lines, lines_size)
+    rows = line_codes
+    fill(lines, lines_size, 0.0)
+    step = {"line" if kind == "codes" else "row"}
     tasks = planes * size_d * blocks
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
         block, rest = task % blocks, task // blocks
@@ -404,18 +388,25 @@ def kernel(arguments):
             for h in range(low, high):
                 place = (plane * outputs_d + table[pairs_d + 2 * j]) * outputs_h + h
                 from_g = shift(pointer(g), place * outputs_w)
-                at = (j * block_outputs + h - low) * row
+                at = (j * (high - low) + h - low) * line
 {_EXPAND[kind]}
+{_SUMS if kind == "average" else ""}
         for i in range(block * block_rows, min((block + 1) * block_rows, size_h)):
             pairs_h, count_h = table[heights_at + 2 * i], table[heights_at + 2 * i + 1]
             count = 0
             for j in range(count_d):
                 for t in range(count_h):
-                    places[2 * count] = (j * block_outputs + table[pairs_h + 2 * t] - low) * row
+                    places[2 * count] = (j * (high - low) + table[pairs_h + 2 * t] - low) * step
                     places[2 * count + 1] = (table[pairs_d + 2 * j + 1] * kernel_h + table[pairs_h + 2 * t + 1]) * kernel_w
                     count += 1
+            out = shift(pointer(x), ((plane * size_d + d) * size_h + i) * size_w)
+            if stride_w == 1:
+                to, length = out, size_w
+            else:
+                to, length = merged, {"pitch" if kind == "codes" else "row"}
 {_GATHER[kind]}
-            merge_row(merged, pitch, before_w, stride_w, size_w, shift(pointer(x), ((plane * size_d + d) * size_h + i) * size_w))
+            if stride_w > 1:
+                merge_row(merged, pitch, stride_w, size_w, out)
 """
 
 

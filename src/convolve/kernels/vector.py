@@ -67,6 +67,20 @@ def shift(typing: Any, pointer: Any, count: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typing: Any, pointer: Any, i: Any) -> Any:
+    """Ask for the line of p[i] to be brought into the L2 cache; any address will do."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.gep(args[0], [context.cast(builder, args[1], signature.args[1], types.int64)])
+        kind = ir.FunctionType(ir.VoidType(), [place.type, _INT32, _INT32, _INT32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [place, ir.Constant(_INT32, 0), ir.Constant(_INT32, 2), ir.Constant(_INT32, 1)])
+        return context.get_dummy_value()
+
+    return types.void(pointer, i), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def call_int(typing: Any, function: Any) -> Any:
     """What the C function `int f(void)` at this address returns."""
 
@@ -297,6 +311,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         "address": address,
         "shift": shift,
         "call_int": call_int,
+        "prefetch": prefetch,
         "load": load,
         "load_first": load_first,
         "store": store,

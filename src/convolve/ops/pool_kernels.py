@@ -33,6 +33,10 @@ LEAST = 4096
 _SERIAL = 16384  # elements below which a second thread costs more than it brings
 _CODES = 256  # taps that a byte can name
 _BLOCK_BYTES = 128 * 1024  # of reduced rows, of each thread
+_GROUP_BYTES = (
+    8192  # of lines that are written before the first is read: a load from a line that is still being written waits
+)
+_GROUP_BYTES = 8192  # of lines that are written before the first is read: a load from a line that is still being written waits
 _MOST_BYTES = 4 << 20
 _WIDEST = 1 << 15
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
@@ -454,7 +458,8 @@ def _forward_rows(task: _Task) -> _Told:
     columns = width.outputs()
     used = np.zeros(height.n, np.int64)
     taps = np.arange(width.k, dtype=np.int64) * width.d
-    pitch = task.width + int(taps[-1]) // width.s
+    reach = int(taps[-1]) // width.s
+    pitch = _whole(width.m + reach, task.vector if width.m + reach > 3 * task.vector // 4 else 1)
     for first, count, start, _ in height.outputs():
         used[start : start + (count - 1) * height.d + 1 : height.d] = 1
     empties = np.flatnonzero(columns[:, 1] == 0)
@@ -462,63 +467,64 @@ def _forward_rows(task: _Task) -> _Told:
         "depths_at": depth.outputs(),
         "heights_at": height.outputs(),
         "columns_at": columns[:, 3 if task.kind == "average" else 0],
-        "taps_at": taps % width.s * pitch + taps // width.s,
+        "taps_at": np.stack([taps % width.s, taps // width.s], 1),
         "used_at": used,
         "codes_at": task.code_offsets() if task.codes else np.zeros(0, np.int64),
         "empties_at": np.array([len(empties), *empties], np.int64),
     })  # fmt: skip
     element = task.dtype.itemsize
-    reach = (height.k - 1) * height.d + 1
-    row_bytes = depth.k * task.width * element * (2 if task.codes else 1)
-    rows = max(1, (_BLOCK_BYTES // row_bytes - reach) // height.s + 1)
+    extent = (height.k - 1) * height.d + 1
+    row_bytes = depth.k * pitch * element * (2 if task.codes else 1)
+    rows = max(1, (_BLOCK_BYTES // row_bytes - extent) // height.s + 1)
     rows, blocks = _blocks(height.m, rows, task.batch * task.channels * depth.m, task.threads)
-    block_inputs = (rows - 1) * height.s + reach
-    rows_size = depth.k * block_inputs * task.width
-    places_bytes = _whole(16 * depth.k * height.k, 64)
+    block_inputs = (rows - 1) * height.s + extent
+    rows_size = depth.k * block_inputs * pitch + task.vector
+    group = max(1, min(block_inputs, _GROUP_BYTES // (width.s * pitch * element)))
+    phase_size = group * pitch + reach + task.vector
+    places_bytes = _whole(8 * width.k + 16 * depth.k * height.k, 64)
     told = {
         "places_bytes": places_bytes, "rows_size": rows_size, "block_rows": rows, "blocks": blocks,
-        "block_inputs": block_inputs, "pitch": pitch,
+        "block_inputs": block_inputs, "pitch": pitch, "phase_size": phase_size, "group": group,
     }  # fmt: skip
-    line = width.s * pitch + 2 * task.vector
-    elements = task.width + line + rows_size * (2 if task.codes else 1) + task.width
+    elements = 2 * pitch + task.vector + width.s * phase_size + rows_size * (2 if task.codes else 1) + task.width
     return {**told, **places}, parts, places_bytes + elements * element
 
 
 def _backward_rows(task: _Task) -> _Told:
     depth, height, width = task.axes
-    taps = np.arange(width.k, dtype=np.int64) * width.d
-    lead = int(taps[-1]) // width.s + 1
-    pitch = _whole((width.n - 1 + width.p) // width.s + 1, task.vector)
-    line = _whole(lead + max(pitch, task.width) + task.vector, task.vector)
-    row = line if task.codes else width.s * pitch
-    element = task.dtype.itemsize
+    s = width.s
+    lead = (width.k - 1) * width.d // s + 1
+    pitch = _whole(-(-width.n // s), task.vector)
+    line = _whole(lead + max(width.p // s + 1 + pitch, task.width), task.vector)
     covered = -(-((height.k - 1) * height.d + 1) // height.s)  # outputs that one input can reach
-    row_bytes = depth.k * row * element * (2 if task.codes else 1)
+    row_bytes = depth.k * task.dtype.itemsize * (line + (line if task.codes else s * pitch))
     rows = max(1, (_BLOCK_BYTES // row_bytes - covered) * height.s)
     rows, blocks = _blocks(height.n, rows, task.batch * task.channels * depth.n, task.threads)
     starts = np.arange(blocks) * rows
     low = np.maximum(-(-(starts + height.p - (height.k - 1) * height.d) // height.s), 0)
     high = np.minimum((np.minimum(starts + rows, height.n) - 1 + height.p) // height.s + 1, height.m)
-    block_outputs = max(1, int((high - low).max()))
+    high = np.maximum(low, high)
     depths = depth.inputs(0)
     heights = height.inputs(depths.size)
-    parts = {"depths_at": depths, "heights_at": heights, "blocks_at": np.stack([low, np.maximum(high, low)], 1)}
-    at = sum(part.size for part in parts.values())
-    phases, pairs = [], []
-    for phase in range(width.s):
-        ours = [(t, (phase - t * width.d) // width.s) for t in range(width.k) if (phase - t * width.d) % width.s == 0]
-        phases += [at + 2 * width.s + len(pairs), len(ours)]
+    parts = {"depths_at": depths, "heights_at": heights, "blocks_at": np.stack([low, high], 1)}
+    at = sum(part.size for part in parts.values()) + 3 * s
+    phases: list[int] = []
+    pairs: list[int] = []
+    for r in range(s):
+        first, phase = divmod(r + width.p, s)
+        ours = [(t, (phase - t * width.d) // s) for t in range(width.k) if (phase - t * width.d) % s == 0]
+        phases += [at + len(pairs), len(ours), first]
         pairs += [number for pair in ours for number in pair]
     parts["phases_at"] = np.array(phases + pairs, np.int64)
     places, tables = _placed(parts)
-    rows_size = depth.k * block_outputs * row
+    outputs = depth.k * int((high - low).max())
     places_bytes = _whole(16 * depth.k * height.k, 64)
     told = {
-        "places_bytes": places_bytes, "rows_size": rows_size, "block_rows": rows, "blocks": blocks,
-        "block_outputs": block_outputs, "pitch": pitch, "lead": lead, "line": line, "divisor": _divisor(task),
+        "places_bytes": places_bytes, "lines_size": outputs * line, "block_rows": rows, "blocks": blocks,
+        "pitch": pitch, "lead": lead, "line": line, "divisor": _divisor(task),
     }  # fmt: skip
-    elements = width.s * pitch + 2 * task.vector + line + rows_size * (2 if task.codes else 1)
-    return {**told, **places}, tables, places_bytes + elements * element
+    elements = s * pitch + outputs * line + outputs * (line if task.codes else s * pitch) + task.vector
+    return {**told, **places}, tables, places_bytes + elements * task.dtype.itemsize
 
 
 def _forward_lanes(task: _Task) -> _Told:
