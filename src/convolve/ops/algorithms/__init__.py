@@ -5,6 +5,7 @@ from __future__ import annotations
 from convolve.ops.algorithm import Algorithm
 from convolve.ops.algorithms import (
     channels_last,
+    depthwise,
     direct,
     fft,
     im2col,
@@ -21,6 +22,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     torch_row.ALGORITHM,
     channels_last.ALGORITHM,
     planes.ALGORITHM,
+    depthwise.ALGORITHM,
     winograd.ALGORITHM,
     winograd.SMALL,
     winograd.LARGE,
