@@ -29,6 +29,7 @@ LANES_ARGUMENTS = (
     "stride_h", "stride_w", "before_h", "before_w",
     "rows", "blocks", "block_inputs", "pitch",  # outputs and inputs of a block; positions of a scratch row
     "parts",
+    "kept",  # how many chunks' weights stay packed: all, and then chunks follow one another in memory, or one
 )  # fmt: skip
 
 # The table holds PART numbers for each part, then for each its taps' offsets into the scratch and places in w.
@@ -42,10 +43,11 @@ WEIGHT_ARGUMENTS = (
     "stride_h", "stride_w", "before_h", "before_w",
     "rows", "blocks", "block_inputs", "pitch",
     "taps", "shares", "room",  # room: filters in a row of the sums (lanes)
+    "group",  # how many chunks (lanes) or filters (rows) pass together, so that what follows in memory follows in time
 )  # fmt: skip
 
 # Positions of a tile (lanes), taps of a tile (lanes and rows): times two vectors, or one, they fit the registers.
-POSITIONS = {"avx512": (7, 4), "avx2": (5, 4), "neon": (7, 4), "other": (5, 4)}
+POSITIONS = {"avx512": (14, 7, 4), "avx2": (5, 4), "neon": (14, 7, 4), "other": (5, 4)}
 TAPS = {"avx512": (9, 7), "avx2": (5,), "neon": (9, 7), "other": (5,)}
 ROW_TAPS = {"avx512": (9, 7), "avx2": (9, 7), "neon": (9, 7), "other": (9, 7)}
 
@@ -63,6 +65,7 @@ def copy_lanes(x, x_h, x_w, first_h, count_h, size_h, size_w, before_w, pitch, w
             here, to = shift(x, i * x_h + (first - before_w) * x_w), shift(scratch, first * width)
             for q in range(first, last):
                 for c in range(0, width, LANES):
+                    prefetch(here, width + c)  # the next chunk's
                     store(to, c, load_first(here, c, channels - c))
                 here, to = shift(here, x_w), shift(to, width)
         scratch = shift(scratch, pitch * width)
@@ -122,22 +125,30 @@ def kernel(arguments):
 {PREAMBLE}
 {_unpack(LANES_ARGUMENTS)}
     table = int64_pointer(table)
-    scratch = shift(pointer(scratch), thread * (scratch_size + packed_size))
-    constants = shift(scratch, scratch_size)
-    packed_weights = shift(constants, 2 * LANES)
+    scratch = shift(pointer(scratch), thread * (scratch_size + kept * packed_size))
+    all_packed = shift(scratch, scratch_size)
     width = {2 // multiplier} * LANES
     step = stride_w * width
     clear(scratch, scratch_size)
     chunks = (filters + 2 * LANES - 1) // (2 * LANES)
     tasks = chunks * batch * blocks
-    packed_last = -1
+    for k in range(kept):
+        all_packed[k * packed_size] = -1
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
-        block, rest = task % blocks, task // blocks
-        n, chunk = rest % batch, rest // batch
+        if kept > 1:
+            chunk, rest = task % chunks, task // chunks
+            block, n = rest % blocks, rest // blocks
+            constants = shift(all_packed, chunk * packed_size)
+        else:
+            block, rest = task % blocks, task // blocks
+            n, chunk = rest % batch, rest // batch
+            constants = all_packed
+        packed_chunk, constants = constants, shift(constants, LANES)
+        packed_weights = shift(constants, 2 * LANES)
         first_k = chunk * 2 * LANES
         some = min(filters - first_k, 2 * LANES)
-        if packed_last != chunk:
-            packed_last = chunk
+        if packed_chunk[0] != chunk:
+            packed_chunk[0] = chunk
             pack_lanes(shift(pointer(w), first_k * w_k), w_k, table, parts, {len(PART)}, some, packed_weights)
             pack_bias(bias + first_k * (address(shift(scratch, 1)) - address(scratch)) if bias != 0 else 0, some, constants)
         bias_0, bias_1 = load(constants, 0), load(constants, LANES)
@@ -183,26 +194,29 @@ def kernel(arguments):
     step = stride_w * width
     clear(scratch, scratch_size)
     chunks = (filters + 2 * LANES - 1) // (2 * LANES)
-    tasks = chunks * shares
+    tasks = (chunks + group - 1) // group * shares
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
-        share, chunk = task % shares, task // shares
-        first_k, first_c = chunk * 2 * LANES, chunk * width
-        some = min(filters - first_k, 2 * LANES)
-        total_here = shift(pointer(sums), share * taps * room + first_k)
+        share, first_chunk = task % shares, task // shares * group
+        last_chunk = min(first_chunk + group, chunks)
+        totals = shift(pointer(sums), share * taps * room)
         for t in range(taps):
-            clear(shift(total_here, t * room), 2 * LANES)
+            clear(shift(totals, t * room + first_chunk * 2 * LANES), (last_chunk - first_chunk) * 2 * LANES)
         items = batch * blocks
         for item in range(share * items // shares, (share + 1) * items // shares):
             block, n = item % blocks, item // blocks
             first_row = block * rows
             some_rows = min(rows, outputs_h - first_row)
-            copy_lanes(
-                shift(pointer(x), n * x_n + first_c), x_h, x_w, first_row * stride_h - before_h, block_inputs, size_h, size_w,
-                before_w, pitch, width, channels - first_c, scratch,
-            )
-            g_here = shift(pointer(g), n * g_n + first_row * g_h + first_k)
-            for first_tap in range(0, taps, {tile}):
-{_indented(body, 16)}
+            for chunk in range(first_chunk, last_chunk):
+                first_k, first_c = chunk * 2 * LANES, chunk * width
+                some = min(filters - first_k, 2 * LANES)
+                total_here = shift(totals, first_k)
+                copy_lanes(
+                    shift(pointer(x), n * x_n + first_c), x_h, x_w, first_row * stride_h - before_h, block_inputs, size_h, size_w,
+                    before_w, pitch, width, channels - first_c, scratch,
+                )
+                g_here = shift(pointer(g), n * g_n + first_row * g_h + first_k)
+                for first_tap in range(0, taps, {tile}):
+{_indented(body, 20)}
 """
 
 
@@ -223,28 +237,33 @@ def kernel(arguments):
     table = int64_pointer(table)
     scratch = shift(pointer(scratch), thread * scratch_size)
     phase_rows = (block_inputs + stride_h - 1) // stride_h
-    lanes_here = shift(scratch, stride_h * stride_w * phase_rows * pitch)
+    all_lanes = shift(scratch, stride_h * stride_w * phase_rows * pitch)
     whole = outputs_w // LANES * LANES
     multiplier = filters // channels
-    tasks = filters * shares
+    room = (taps + {tile}) * LANES
+    tasks = (filters + group - 1) // group * shares
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
-        share, k = task % shares, task // shares
-        clear(lanes_here, taps * LANES)
+        share, first_k = task % shares, task // shares * group
+        last_k = min(first_k + group, filters)
+        clear(all_lanes, group * room)
         items = batch * blocks
         for item in range(share * items // shares, (share + 1) * items // shares):
             block, n = item % blocks, item // blocks
             first_row = block * rows
             some_rows = min(rows, outputs_h - first_row)
-            fill(
-                shift(pointer(x), n * x_n + k // multiplier * x_c), 0, 0, x_h, x_w, 1, 1, size_h, size_w, stride_h, stride_w,
-                1, 0, 1, first_row * stride_h - before_h, before_w, scratch, phase_rows, pitch,
-            )
-            g_here = shift(pointer(g), n * g_n + k * g_k + first_row * g_h)
-            for first_tap in range(0, taps, {tile}):
-{_indented(body, 16)}
-        to = shift(pointer(sums), (share * filters + k) * taps)
-        for t in range(taps):
-            to[t] = total(load(lanes_here, t * LANES))
+            for k in range(first_k, last_k):
+                lanes_here = shift(all_lanes, (k - first_k) * room)
+                fill(
+                    shift(pointer(x), n * x_n + k // multiplier * x_c), 0, 0, x_h, x_w, 1, 1, size_h, size_w, stride_h, stride_w,
+                    1, 0, 1, first_row * stride_h - before_h, before_w, scratch, phase_rows, pitch,
+                )
+                g_here = shift(pointer(g), n * g_n + k * g_k + first_row * g_h)
+                for first_tap in range(0, taps, {tile}):
+{_indented(body, 20)}
+        for k in range(first_k, last_k):
+            to = shift(pointer(sums), (share * filters + k) * taps)
+            for t in range(taps):
+                to[t] = total(load(all_lanes, (k - first_k) * room + t * LANES))
 """
 
 

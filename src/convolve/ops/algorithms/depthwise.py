@@ -30,6 +30,8 @@ _SCRATCH_BYTES = 256 * 1024  # of each thread: a quarter or a half of the L2 cac
 _MOST_SCRATCH = 8 << 20
 _MOST_TAPS = 1 << 14
 _SHARES = 8  # of the images, of a weight gradient with fewer channels than threads would like
+_KEPT_BYTES = 128 * 1024  # of packed weights, up to which all chunks' are kept
+_SUMS_BYTES = 32 * 1024  # of sums that pass together channels first
 _SERIAL = 1 << 17  # multiply-adds below which a second thread costs more than it brings
 
 
@@ -72,6 +74,8 @@ class _Geometry:
     scratch_size: int
     """Elements of one thread's copy of the input."""
     scratch_bytes: int
+    group: int
+    """Filters whose weight gradients pass together, channels first."""
 
 
 @cache
@@ -99,10 +103,13 @@ def _geometry(problem: ConvProblem) -> _Geometry:
     rows = -(-outputs_h // blocks)
     block_inputs = (rows - 1) * height.stride + reach_h + 1
     size = block_inputs * row_size
-    if not channels_last:  # whole phases; the sums of every tap, a vector each
-        size = -(-block_inputs // height.stride) * height.stride * row_size + lanes * (_padded_taps(problem, tile) + 2)
+    group = 1
+    if not channels_last:  # whole phases; then the sums of every tap, a vector each
+        room = (problem.taps + tile) * lanes
+        group = max(1, min(_SUMS_BYTES // (room * element), problem.filters))
+        size = -(-block_inputs // height.stride) * height.stride * row_size + group * room + lanes
     size = -(-size // 16) * 16
-    return _Geometry(tile, rows, blocks, block_inputs, pitch, size, size * element)
+    return _Geometry(tile, rows, blocks, block_inputs, pitch, size, size * element, group)
 
 
 def _forward(problem: ConvProblem) -> ConvProblem:
@@ -208,7 +215,9 @@ def _lanes_plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], th
         at += 2 * len(offsets)
         packed += len(offsets) * 2 * lanes
     table = np.array([*header, *itertools.chain.from_iterable(lists)], np.int64)
-    packed_size = packed + 2 * lanes
+    packed_size = packed + 3 * lanes
+    chunks = -(-convolution.filters // (2 * lanes))
+    kept = chunks if chunks * packed_size * DTYPE_BYTES[problem.dtype] <= _KEPT_BYTES else 1
     values = {
         "scratch_size": cut.scratch_size, "packed_size": packed_size,
         "batch": problem.batch, "channels": convolution.channels, "filters": convolution.filters,
@@ -216,10 +225,11 @@ def _lanes_plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], th
         "y_n": y[0], "w_k": b[0],
         "stride_h": height.stride, "stride_w": width.stride, "before_h": height.before, "before_w": width.before,
         "rows": cut.rows, "blocks": cut.blocks, "block_inputs": cut.block_inputs, "pitch": cut.pitch, "parts": len(parts),
+        "kept": kept,
     }  # fmt: skip
     names = kernels.LANES_ARGUMENTS[6:]
     arguments = struct.pack(f"{len(names)}q", *(values[name] for name in names))
-    scratch = (cut.scratch_size + packed_size) * DTYPE_BYTES[problem.dtype] * threads
+    scratch = (cut.scratch_size + kept * packed_size) * DTYPE_BYTES[problem.dtype] * threads
     return _Plan(problem, kernels.lanes(cut.tile, multiplier, problem.dtype), table, arguments, y, (), scratch, threads)
 
 
@@ -242,6 +252,7 @@ def _weight_plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], t
     # By the problem alone, so that the bits are the same for any number of threads.
     shares = min(_SHARES, problem.batch * cut.blocks) if chunks < _SHARES else 1
     room = chunks * 2 * lanes
+    group = -(-chunks // (threads if shares == 1 else 1)) if last else min(cut.group, -(-problem.filters // threads))
     shape = (shares, taps, room) if last else (shares, problem.filters, problem.taps)
     (x_h, x_w), (g_h, g_w) = _two(a), _two(b)
     size, outputs = ((1, *numbers)[-2:] for numbers in (problem.size, problem.output_size))
@@ -251,7 +262,7 @@ def _weight_plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], t
         "g_n": b[0], "g_k": b[1], "g_h": g_h, "g_w": g_w, "outputs_h": outputs[0], "outputs_w": outputs[1],
         "stride_h": height.stride, "stride_w": width.stride, "before_h": height.before, "before_w": width.before,
         "rows": cut.rows, "blocks": cut.blocks, "block_inputs": cut.block_inputs, "pitch": cut.pitch,
-        "taps": taps if last else problem.taps, "shares": shares, "room": room,
+        "taps": taps if last else problem.taps, "shares": shares, "room": room, "group": group,
     }  # fmt: skip
     names = kernels.WEIGHT_ARGUMENTS[5:]
     arguments = struct.pack(f"{len(names)}q", *(values[name] for name in names))
