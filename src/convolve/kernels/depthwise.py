@@ -106,15 +106,15 @@ def _inputs(place: str, at: str, multiplier: int) -> list[str]:
     return [f"both = load({place}, {at})", "x0, x1 = zip_first(both, both), zip_last(both, both)"]
 
 
-def lanes_source(tile: int, multiplier: int) -> str:
-    """Forward and input gradient, channels last."""
+def lanes_source(tile: int, multiplier: int, unit: bool) -> str:
+    """Forward and input gradient, channels last; `unit`: the stride is 1, and neighbours lie at constants that need no registers."""
     body = []
     for i in range(tile):
         body += [f"a{i}, b{i} = bias_0, bias_1"]
     body += ["for t in range(taps):", "    place = shift(here, table[offsets + t])"]
     body += ["    w0, w1 = load(weights, t * 2 * LANES), load(weights, t * 2 * LANES + LANES)"]
     for i in range(tile):
-        body += ["    " + line for line in _inputs("place", f"{i} * step", multiplier)]
+        body += ["    " + line for line in _inputs("place", f"{i} * {2 // multiplier} * LANES" if unit else f"{i} * step", multiplier)]
         body += [f"    a{i}, b{i} = fma(w0, x0, a{i}), fma(w1, x1, b{i})"]
     for i in range(tile):
         body += [f"if column + {i} < count_w:", f"    to = shift(out, (column + {i}) * step_w)"]
@@ -128,7 +128,7 @@ def kernel(arguments):
     scratch = shift(pointer(scratch), thread * (scratch_size + kept * packed_size))
     all_packed = shift(scratch, scratch_size)
     width = {2 // multiplier} * LANES
-    step = stride_w * width
+    step = {f"{2 // multiplier} * LANES" if unit else "stride_w * width"}
     clear(scratch, scratch_size)
     chunks = (filters + 2 * LANES - 1) // (2 * LANES)
     tasks = chunks * batch * blocks
@@ -279,10 +279,10 @@ def rows_taps() -> tuple[int, ...]:
     return ROW_TAPS[machine().instruction_set]
 
 
-def lanes(tile: int, multiplier: int, dtype: str) -> Kernel:
+def lanes(tile: int, multiplier: int, unit: bool, dtype: str) -> Kernel:
     """A row of the list: `tile` of positions(), a multiplier of 1 or 2."""
-    name = f"depthwise_lanes-{dtype}-{tile}-m{multiplier}"
-    return Kernel(name, dtype, lambda: lanes_source(tile, multiplier), lambda: _LANES_SHARED)
+    name = f"depthwise_lanes-{dtype}-{tile}-m{multiplier}{'-s1' if unit else ''}"
+    return Kernel(name, dtype, lambda: lanes_source(tile, multiplier, unit), lambda: _LANES_SHARED)
 
 
 def lanes_weight(tile: int, multiplier: int, dtype: str) -> Kernel:

@@ -99,6 +99,7 @@ def _geometry(problem: ConvProblem) -> _Geometry:
         pitch = outputs_w + width.reach
         row_size = pitch * width.stride
     rows = max(1, (_SCRATCH_BYTES // element // row_size - reach_h - 1) // height.stride + 1)
+    rows = max(rows, (reach_h + 1) // 2)  # else a tall kernel's rows would be copied again and again
     blocks = -(-outputs_h // min(rows, outputs_h))
     rows = -(-outputs_h // blocks)
     block_inputs = (rows - 1) * height.stride + reach_h + 1
@@ -230,7 +231,7 @@ def _lanes_plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], th
     names = kernels.LANES_ARGUMENTS[6:]
     arguments = struct.pack(f"{len(names)}q", *(values[name] for name in names))
     scratch = (cut.scratch_size + kept * packed_size) * DTYPE_BYTES[problem.dtype] * threads
-    return _Plan(problem, kernels.lanes(cut.tile, multiplier, problem.dtype), table, arguments, y, (), scratch, threads)
+    return _Plan(problem, kernels.lanes(cut.tile, multiplier, width.stride == 1, problem.dtype), table, arguments, y, (), scratch, threads)
 
 
 def _weight_plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads: int) -> _Plan:
