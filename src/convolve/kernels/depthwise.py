@@ -1,4 +1,4 @@
-"""Depthwise convolution, one filter (or two) for each channel: forward and input gradient channels last, weight gradient in both layouts.
+"""Depthwise convolution, one filter (or two) for each channel: channels last in all roles, and the weight gradient channels first.
 
 Channels last, vectors run along channels: each lane is a channel of its own. The input of a block of output rows is copied, two vectors of
 channels wide, into a small scratch with its padding written out; weights lie packed as [tap][channel]. Then
@@ -8,17 +8,17 @@ channels wide, into a small scratch with its padding written out; weights lie pa
 TILE positions times two vectors stay in registers, so a multiply-add costs one load. With two filters for each channel a vector of
 inputs is spread over two of outputs. A transposed convolution with stride e is e x e convolutions over one scratch, as in planes.py.
 
-The weight gradient is the same loop inside out: sums of a tile of taps stay in registers while the positions pass. Channels first, its vectors
-run along the positions of a row, and the lanes are added up once at the end. Images are divided into `shares` with sums of their own,
-added afterwards in order: as many, whatever the threads, so that the bits do not depend on them.
+The weight gradient is the same loop inside out: sums of a tile of taps stay in registers while the positions pass. Channels first,
+its vectors run along the positions of a row, and the lanes are added up once at the end. Images are divided into `shares` with sums
+of their own, added afterwards in order: as many, whatever the threads, so that the bits do not depend on them.
 """
 
 from __future__ import annotations
 
-from convolve.kernels import planes
 from convolve.kernels.cache import Kernel
 from convolve.kernels.machine import machine
 from convolve.kernels.preamble import HEADER, PREAMBLE
+from convolve.kernels.scratch import SHARED
 
 # All int64. Strides, sizes and offsets count elements; a chunk is two vectors of outputs.
 LANES_ARGUMENTS = (
@@ -114,7 +114,10 @@ def lanes_source(tile: int, multiplier: int, unit: bool) -> str:
     body += ["for t in range(taps):", "    place = shift(here, table[offsets + t])"]
     body += ["    w0, w1 = load(weights, t * 2 * LANES), load(weights, t * 2 * LANES + LANES)"]
     for i in range(tile):
-        body += ["    " + line for line in _inputs("place", f"{i} * {2 // multiplier} * LANES" if unit else f"{i} * step", multiplier)]
+        body += [
+            "    " + line
+            for line in _inputs("place", f"{i} * {2 // multiplier} * LANES" if unit else f"{i} * step", multiplier)
+        ]
         body += [f"    a{i}, b{i} = fma(w0, x0, a{i}), fma(w1, x1, b{i})"]
     for i in range(tile):
         body += [f"if column + {i} < count_w:", f"    to = shift(out, (column + {i}) * step_w)"]
@@ -224,10 +227,18 @@ def rows_weight_source(tile: int) -> str:
     """The weight gradient, channels first: sums [share][filter][tap]."""
     body = [f"o{i} = table[first_tap + {i}]" for i in range(tile)]
     body += [f"a{i} = load(lanes_here, (first_tap + {i}) * LANES)" for i in range(tile)]
-    body += ["for row in range(some_rows):", "    from_g = shift(g_here, row * g_h)", "    here = shift(scratch, row * pitch)"]
+    body += [
+        "for row in range(some_rows):",
+        "    from_g = shift(g_here, row * g_h)",
+        "    here = shift(scratch, row * pitch)",
+    ]
     body += ["    for column in range(0, whole, LANES):", "        g0 = load(from_g, column)"]
     body += [f"        a{i} = fma(g0, load(here, column + o{i}), a{i})" for i in range(tile)]
-    body += ["    if whole < outputs_w:", "        rest = outputs_w - whole", "        g0 = load_first(from_g, whole, rest)"]
+    body += [
+        "    if whole < outputs_w:",
+        "        rest = outputs_w - whole",
+        "        g0 = load_first(from_g, whole, rest)",
+    ]
     body += [f"        a{i} = fma(g0, load_first(here, whole + o{i}, rest), a{i})" for i in range(tile)]
     body += [f"store(lanes_here, (first_tap + {i}) * LANES, a{i})" for i in range(tile)]
     return f"""
@@ -237,7 +248,7 @@ def kernel(arguments):
     table = int64_pointer(table)
     scratch = shift(pointer(scratch), thread * scratch_size)
     phase_rows = (block_inputs + stride_h - 1) // stride_h
-    all_lanes = shift(scratch, stride_h * stride_w * phase_rows * pitch)
+    all_lanes = shift(scratch, stride_h * stride_w * phase_rows * pitch + LANES)  # the last row is written in whole vectors
     whole = outputs_w // LANES * LANES
     multiplier = filters // channels
     room = (taps + {tile}) * LANES
@@ -293,4 +304,12 @@ def lanes_weight(tile: int, multiplier: int, dtype: str) -> Kernel:
 
 def rows_weight(tile: int, dtype: str) -> Kernel:
     """A row of the list: `tile` of rows_taps()."""
-    return Kernel(f"depthwise_rows_weight-{dtype}-{tile}", dtype, lambda: rows_weight_source(tile), lambda: planes.SHARED)
+    return Kernel(f"depthwise_rows_weight-{dtype}-{tile}", dtype, lambda: rows_weight_source(tile), lambda: SHARED)
+
+
+def every(dtype: str) -> list[Kernel]:
+    found = [
+        lanes(tile, multiplier, unit, dtype) for tile in positions() for multiplier in (1, 2) for unit in (True, False)
+    ]
+    found += [lanes_weight(tile, multiplier, dtype) for tile in lanes_taps() for multiplier in (1, 2)]
+    return found + [rows_weight(tile, dtype) for tile in rows_taps()]

@@ -219,3 +219,7 @@ def forward(kind: str, dtype: str) -> Kernel:
 def backward(kind: str, dtype: str) -> Kernel:
     """The gradient of `codes` or `average`."""
     return Kernel(f"pool_lanes_back-{kind}-{dtype}", dtype, lambda: backward_source(kind), lambda: SHARED)
+
+
+def every(dtype: str) -> list[Kernel]:
+    return [*(forward(kind, dtype) for kind in KINDS), *(backward(kind, dtype) for kind in ("codes", "average"))]

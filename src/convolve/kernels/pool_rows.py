@@ -8,8 +8,8 @@ The order of a maximum is torch's: along the width first, then down, and only a 
 of equal maxima in row-major order counts, also between 0 and -0. With it goes a code: the tap, counted row-major in the window, as a lane
 of the same vector; stored as one byte. It is all that the gradient needs. An element without a larger one keeps its first real tap.
 
-Backward, each input gathers from the windows that cover it: for a maximum the gradients whose code is the tap between the two; for an average
-their sum along the width, then down. No two threads write one element, and each sum has one order.
+Backward, each input gathers from the windows that cover it: for a maximum the gradients whose code is the tap between the two;
+for an average their sum along the width, then down. No two threads write one element, and each sum has one order.
 
 Traffic. The input is read once, the result written once; a line and the reduced rows of a block stay in the L1 and L2 caches.
 """
@@ -70,24 +70,42 @@ def _unrolled(step: str, counts: tuple[int, ...], start: list[str], offset: str,
     lines = []
     for count in counts:
         lines.append(f"    if count == {count}:")
-        lines.append("        " + ", ".join(f"o{t}" for t in range(count)) + " = " + ", ".join(offset.format(t=t) for t in range(count)))
+        lines.append(
+            "        "
+            + ", ".join(f"o{t}" for t in range(count))
+            + " = "
+            + ", ".join(offset.format(t=t) for t in range(count))
+        )
         body = [*start, *(step.replace("{t}", str(t)) for t in range(1, count)), *end]
         lines += [_loop(4, body, " " * 8), "        return"]
     lines += [f"    o0 = {offset.format(t=0)}"]
-    body = [*start, "for t in range(1, count):", f"    ot = {offset.format(t='t')}", "    " + step.replace("{t}", "t"), *end]
+    body = [
+        *start,
+        "for t in range(1, count):",
+        f"    ot = {offset.format(t='t')}",
+        "    " + step.replace("{t}", "t"),
+        *end,
+    ]
     return [*lines, _loop(4, body)]
 
 
 def _width(name: str, more: str, step: str) -> str:
     """All lines at once: one after the other they are one long line."""
     start, end = ["s{v} = load(line, o0 + {at})"], ["store(y, {at}, s{v})"]
-    return "\n".join([f"def {name}(line, taps, count, y, width{more}):", *_unrolled(step, (2, 3), start, "taps[{t}]", end), ""])
+    return "\n".join(
+        [f"def {name}(line, taps, count, y, width{more}):", *_unrolled(step, (2, 3), start, "taps[{t}]", end), ""]
+    )
 
 
 def _down(name: str, more: str, step: str, result: str, nothing: str) -> str:
     """One row of results from the rows at `places`."""
     start, end = ["s{v} = load(rows, o0 + {at})"], [f"store_first(y, {{at}}, {result}, width - {{at}})"]
-    head = [f"def {name}(rows, places, count, y, width{more}):", "    if count == 0:", f"        fill(y, width, {nothing})", "        return"]
+    head = [
+        f"def {name}(rows, places, count, y, width{more}):",
+        "    if count == 0:",
+        f"        fill(y, width, {nothing})",
+        "        return",
+    ]
     return "\n".join([*head, *_unrolled(step, (2, 3), start, "places[2 * {t}]", end), ""])
 
 
@@ -183,7 +201,15 @@ def width_codes(line, taps, count, columns, pitch, y, y_codes, width):
             store_first(y_codes, j + LANES, c1, last - j - LANES)
 
 {_down("down_max", "", "s{v} = larger(s{v}, load(rows, o{t} + {at}))", "s{v}", _LOWEST)}
-{_down("down_mean", ", columns, divisor", "s{v} = add(s{v}, load(rows, o{t} + {at}))", "div(s{v}, mul(splat(divisor), load(columns, {at})))", "0.0")}
+{
+    _down(
+        "down_mean",
+        ", columns, divisor",
+        "s{v} = add(s{v}, load(rows, o{t} + {at}))",
+        "div(s{v}, mul(splat(divisor), load(columns, {at})))",
+        "0.0",
+    )
+}
 
 def down_codes(rows, row_codes, places, count, y, codes, width):
     if count == 0:
@@ -191,12 +217,22 @@ def down_codes(rows, row_codes, places, count, y, codes, width):
         for j in range(0, width, LANES):
             store_bytes(codes, j, zero())
         return
-{_loop(2, [
-    "s{v} = load(rows, places[0] + {at})", "c{v} = add(load(row_codes, places[0] + {at}), splat(places[1]))",
-    "for t in range(1, count):", "    place, tap = places[2 * t], splat(places[2 * t + 1])",
-    "    x{v} = load(rows, place + {at})",
-    "    c{v} = where_larger(s{v}, x{v}, c{v}, add(load(row_codes, place + {at}), tap))", "    s{v} = larger(s{v}, x{v})",
-    "store_first(y, {at}, s{v}, width - {at})", "store_bytes(codes, {at}, c{v})"])}
+{
+    _loop(
+        2,
+        [
+            "s{v} = load(rows, places[0] + {at})",
+            "c{v} = add(load(row_codes, places[0] + {at}), splat(places[1]))",
+            "for t in range(1, count):",
+            "    place, tap = places[2 * t], splat(places[2 * t + 1])",
+            "    x{v} = load(rows, place + {at})",
+            "    c{v} = where_larger(s{v}, x{v}, c{v}, add(load(row_codes, place + {at}), tap))",
+            "    s{v} = larger(s{v}, x{v})",
+            "store_first(y, {at}, s{v}, width - {at})",
+            "store_bytes(codes, {at}, c{v})",
+        ],
+    )
+}
 
 def decode(codes, offsets, first, stride, indices, count):
     for j in range(count):
@@ -418,3 +454,7 @@ def forward(kind: str, dtype: str) -> Kernel:
 def backward(kind: str, dtype: str) -> Kernel:
     """The gradient of `codes` or `average`."""
     return Kernel(f"pool_rows_back-{kind}-{dtype}", dtype, lambda: backward_source(kind), lambda: SHARED)
+
+
+def every(dtype: str) -> list[Kernel]:
+    return [*(forward(kind, dtype) for kind in KINDS), *(backward(kind, dtype) for kind in ("codes", "average"))]

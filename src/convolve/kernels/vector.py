@@ -14,17 +14,18 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic as _intrinsic
+from numba.extending import models, register_model
 
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 _LLVM = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 SCALARS = {"float32": types.float32, "float64": types.float64}
 _SUFFIX = {"float32": "f32", "float64": "f64"}
 
-Codegen = Callable[[Any, Any, Any, Any], Any]
+intrinsic: Any = _intrinsic  # Numba types it for functions without code generation
 
 
-class Vector(types.Type):  # type: ignore[misc]
+class Vector(types.Type):
     """`lanes` numbers of one dtype in a register."""
 
     def __init__(self, dtype: str, lanes: int) -> None:
@@ -34,7 +35,7 @@ class Vector(types.Type):  # type: ignore[misc]
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, vector: Vector) -> None:
         super().__init__(manager, vector, vector.llvm)
 
@@ -46,7 +47,7 @@ def _splat(builder: Any, scalar: Any, lanes: int) -> Any:
     return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), mask)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def address(typing: Any, pointer: Any) -> Any:
     """The integer address that a pointer holds."""
 
@@ -56,7 +57,7 @@ def address(typing: Any, pointer: Any) -> Any:
     return types.int64(pointer), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def shift(typing: Any, pointer: Any, count: Any) -> Any:
     """The pointer `count` elements further on."""
 
@@ -66,7 +67,7 @@ def shift(typing: Any, pointer: Any, count: Any) -> Any:
     return pointer(pointer, count), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def prefetch(typing: Any, pointer: Any, i: Any) -> Any:
     """Ask for the line of p[i] to be brought into the L2 cache; any address will do."""
 
@@ -80,7 +81,7 @@ def prefetch(typing: Any, pointer: Any, i: Any) -> Any:
     return types.void(pointer, i), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def call_int(typing: Any, function: Any) -> Any:
     """What the C function `int f(void)` at this address returns."""
 
@@ -92,7 +93,7 @@ def call_int(typing: Any, function: Any) -> Any:
 
 
 def _pointer(to: Any) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def pointer(typing: Any, integer: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
@@ -109,7 +110,8 @@ byte_pointer = _pointer(types.uint8)
 @cache
 def operations(dtype: str, lanes: int) -> dict[str, Any]:
     """The names that a kernel of this dtype and width is written in."""
-    vector, scalar = Vector(dtype, lanes), SCALARS[dtype]
+    vector: Any = Vector(dtype, lanes)
+    scalar: Any = SCALARS[dtype]
     kind, suffix = vector.llvm, f"v{lanes}{_SUFFIX[dtype]}"
     align = 4 if dtype == "float32" else 8
     mask_kind = ir.VectorType(ir.IntType(1), lanes)
@@ -128,7 +130,12 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
     def named(builder: Any, name: str, returns: Any, arguments: list[Any]) -> Any:
         return cgutils.get_or_insert_function(builder.module, ir.FunctionType(returns, arguments), name)
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    zeros = ir.Constant(kind, [0.0] * lanes)
+
+    def masked_load(builder: Any) -> Any:
+        return named(builder, f"llvm.masked.load.{suffix}.p0", kind, [kind.as_pointer(), _INT32, mask_kind, kind])
+
+    @intrinsic
     def load(typing: Any, pointer: Any, i: Any) -> Any:
         """p[i], p[i + 1], …: one element for each lane."""
 
@@ -139,21 +146,29 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return vector(pointer, i), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def load_first(typing: Any, pointer: Any, i: Any, count: Any) -> Any:
         """As load, but no element from `count` on is touched: those lanes are 0."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             where = as_vector(builder, place(context, builder, signature, args))
-            function = named(
-                builder, f"llvm.masked.load.{suffix}.p0", kind, [kind.as_pointer(), _INT32, mask_kind, kind]
-            )
-            zeros = ir.Constant(kind, [0.0] * lanes)
-            return builder.call(function, [where, ir.Constant(_INT32, align), first(builder, args[2]), zeros])
+            mask = first(builder, args[2])
+            return builder.call(masked_load(builder), [where, ir.Constant(_INT32, align), mask, zeros])
 
         return vector(pointer, i, types.int64), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
+    def load_between(typing: Any, pointer: Any, i: Any, start: Any, stop: Any) -> Any:
+        """As load, but only elements start … stop - 1 of the vector are touched: the other lanes are 0."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            where = as_vector(builder, place(context, builder, signature, args))
+            mask = builder.and_(first(builder, args[3]), builder.not_(first(builder, args[2])))
+            return builder.call(masked_load(builder), [where, ir.Constant(_INT32, align), mask, zeros])
+
+        return vector(pointer, i, types.int64, types.int64), codegen
+
+    @intrinsic
     def store(typing: Any, pointer: Any, i: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             builder.store(args[2], as_vector(builder, place(context, builder, signature, args))).align = align
@@ -161,7 +176,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return types.void(pointer, i, value), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def store_first(typing: Any, pointer: Any, i: Any, value: Any, count: Any) -> Any:
         """As store, but nothing is written from element `count` on."""
 
@@ -175,7 +190,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return types.void(pointer, i, value, types.int64), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def broadcast(typing: Any, pointer: Any, i: Any) -> Any:
         """p[i] in every lane."""
 
@@ -184,7 +199,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return vector(pointer, i), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def splat(typing: Any, number: Any) -> Any:
         """The number in every lane."""
 
@@ -193,14 +208,14 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return vector(scalar), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def zero(typing: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return ir.Constant(kind, [0.0] * lanes)
 
         return vector(), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
         """a b + c, rounded once."""
 
@@ -210,7 +225,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         return vector(a, b, c), codegen
 
     def binary(instruction: Callable[[Any, Any, Any], Any], words: str) -> Any:
-        @intrinsic  # type: ignore[untyped-decorator]
+        @intrinsic
         def operation(typing: Any, a: Any, b: Any) -> Any:
             def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 return instruction(builder, *args)
@@ -221,11 +236,10 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         return operation
 
     def larger(builder: Any, a: Any, b: Any) -> Any:
-        # Two selections, since the inner one is a single instruction.
-        greater = builder.select(builder.fcmp_ordered(">", b, a), b, a)
-        return builder.select(builder.fcmp_unordered("uno", b, b), b, greater)
+        beats = builder.or_(builder.fcmp_ordered(">", b, a), builder.fcmp_unordered("uno", b, b))
+        return builder.select(beats, b, a)
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def where_larger(typing: Any, a: Any, b: Any, p: Any, q: Any) -> Any:
         """q in the lanes in which larger(a, b) is b, p in the others."""
 
@@ -236,7 +250,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return vector(a, b, p, q), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def where_equal(typing: Any, a: Any, b: Any, c: Any) -> Any:
         """c in the lanes in which a is b, 0 in the others."""
 
@@ -247,7 +261,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         return vector(a, b, c), codegen
 
     def shuffled(numbers: list[int], words: str) -> Any:
-        @intrinsic  # type: ignore[untyped-decorator]
+        @intrinsic
         def operation(typing: Any, a: Any, b: Any) -> Any:
             def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(_INT32, lanes), numbers))
@@ -259,7 +273,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
     bytes_kind = ir.VectorType(ir.IntType(8), lanes)
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def load_bytes(typing: Any, pointer: Any, i: Any) -> Any:
         """The bytes p[i], p[i + 1], … as numbers."""
 
@@ -271,7 +285,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return vector(pointer, i), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def store_bytes(typing: Any, pointer: Any, i: Any, value: Any) -> Any:
         """Whole numbers from 0 to 255 as bytes."""
 
@@ -283,7 +297,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return types.void(pointer, i, value), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def total(typing: Any, a: Any) -> Any:
         """The sum of the lanes, as a balanced tree: always in the same order."""
 
@@ -314,6 +328,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         "prefetch": prefetch,
         "load": load,
         "load_first": load_first,
+        "load_between": load_between,
         "store": store,
         "store_first": store_first,
         "broadcast": broadcast,

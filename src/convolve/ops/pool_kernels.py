@@ -1,8 +1,8 @@
 """Pooling by our own kernels where nothing but the numbers is wanted: plain eager calls on a CPU, float32 and float64.
 
-Everything else (transforms of torch, tracing, compiling, other dtypes and devices, tiny inputs) goes to the composition of torch's operators
-in pooling.py, whose rules these kernels follow: maxima have the same bits; an average is summed along the width first, then down, then
-through the slices, and divided once.
+Everything else (transforms of torch, tracing, compiling, other dtypes and devices, tiny inputs) goes to the composition of
+torch's operators in pooling.py, whose rules these kernels follow: maxima have the same bits. An average is divided once; channels first it
+is summed along the width, then down and through the slices, channels last in row-major order.
 
 A maximum that is trained keeps one byte for each result, its tap in the window (torch keeps eight, and the input), so windows of more than
 256 elements are trained by the composition. A second derivative is taken of torch's scatter (maxima) or of the kernels again (averages,
@@ -36,9 +36,12 @@ _BLOCK_BYTES = 128 * 1024  # of reduced rows, of each thread
 _GROUP_BYTES = (
     8192  # of lines that are written before the first is read: a load from a line that is still being written waits
 )
-_GROUP_BYTES = 8192  # of lines that are written before the first is read: a load from a line that is still being written waits
+_GROUP_BYTES = (
+    8192  # of lines that are written before the first is read: a load from a line that is still being written waits
+)
 _MOST_BYTES = 4 << 20
 _WIDEST = 1 << 15
+_MOST_PAIRS = 1 << 20  # of an output and a tap of one axis, which are listed
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
@@ -53,9 +56,9 @@ def pool(x: Tensor, plan: Plan) -> Tensor:
     if not (x.requires_grad and torch.is_grad_enabled()):
         y = _forward(lifted, task)[0]
     elif task.codes:
-        y = _Maximum.apply(lifted, task, False)[0]
+        y = _Maximum.apply(lifted, task, False)[0]  # type: ignore[no-untyped-call]
     else:
-        y = _Average.apply(lifted, task)
+        y = _Average.apply(lifted, task)  # type: ignore[no-untyped-call]
     return y.squeeze(-2) if plan.lifted else y
 
 
@@ -68,7 +71,7 @@ def pool_with_indices(x: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     if task is None:
         return pooling.pool_with_indices(x, plan)
     if x.requires_grad and torch.is_grad_enabled():
-        y, indices = _Maximum.apply(lifted, task, True)
+        y, indices = _Maximum.apply(lifted, task, True)  # type: ignore[no-untyped-call]
     else:
         y, _, indices = _forward(lifted, task, indices=True)
         assert indices is not None
@@ -109,7 +112,7 @@ class _Average(torch.autograd.Function):
         if _watched(g):
             zeros = torch.zeros(task.shape, dtype=g.dtype)
             return torch.func.vjp(lambda x: _composed(x, task.plan), zeros)[1](g)[0], None
-        return _AverageGradient.apply(g, task), None
+        return _AverageGradient.apply(g, task), None  # type: ignore[no-untyped-call]
 
 
 class _AverageGradient(torch.autograd.Function):
@@ -124,7 +127,7 @@ class _AverageGradient(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         plan = ctx.task.plan
         task = None if _watched(g) else _remembered(g, plan, codes=False)
-        return (_composed(g, plan) if task is None else _Average.apply(g, task)), None
+        return (_composed(g, plan) if task is None else _Average.apply(g, task)), None  # type: ignore[no-untyped-call]
 
 
 def _composed(x: Tensor, plan: Plan) -> Tensor:
@@ -142,10 +145,7 @@ def _scattered(g: Tensor, codes: Tensor, task: _Task) -> Tensor:
 
 def _indices(codes: Tensor, task: _Task) -> tuple[Tensor, Tensor]:
     """(n, c, outputs) indices into the flattened input, and which windows hold none."""
-    if task.lanes:
-        codes = codes[..., : task.channels].movedim(-1, 1)
-    else:
-        codes = codes[..., : task.outputs[2]]
+    codes = codes[..., : task.channels].movedim(-1, 1) if task.lanes else codes[..., : task.outputs[2]]
     first = torch.zeros((), dtype=torch.int64)
     empty = torch.zeros((), dtype=torch.bool)
     axes = zip(task.axes, task.size, strict=True)
@@ -218,17 +218,11 @@ def _prepared(x: Tensor, plan: Plan, codes: bool) -> _Task | None:
     vector = machine().lanes(_DTYPES[x.dtype])
     if not lanes and 4 * outputs[-1] < vector <= window.kernel[-1]:
         return None  # few results, each of a long row: torch's sums run along the row
+    if max(m * k for m, k in zip(outputs, window.kernel, strict=True)) > _MOST_PAIRS:
+        return None
+    fields = (size, outputs, window.kernel, window.stride, window.padding, window.dilation)
     axes = tuple(
-        _Axis(*numbers, counted=problem.include_pad, divisor=1)
-        for numbers in zip(
-            size,
-            outputs,
-            window.kernel,
-            window.stride,
-            *zip(*window.padding, strict=True),
-            window.dilation,
-            strict=True,
-        )
+        _Axis(n, m, k, s, p, q, d, problem.include_pad, 1) for n, m, k, s, (p, q), d in zip(*fields, strict=True)
     )
     axes = (_Axis(1, 1, 1, 1, 0, 0, 1, True, 1),) * (3 - len(axes)) + axes
     if problem.divisor is not None:
@@ -257,7 +251,7 @@ class _Axis:
     """Whether padding counts in the divisor; None: the divisor is `divisor`."""
     divisor: int
 
-    def outputs(self) -> np.ndarray:  # type: ignore[type-arg]
+    def outputs(self) -> np.ndarray:
         """(m, 4): first real tap, number of real taps, first input, divisor."""
         start = np.arange(self.m, dtype=np.int64) * self.s - self.p
         first, count = self._taps(start, 0, self.n)
@@ -275,7 +269,7 @@ class _Axis:
         count = np.maximum(last - first + 1, 0)
         return np.where(count > 0, first, 0), count
 
-    def inputs(self, at: int) -> np.ndarray:  # type: ignore[type-arg]
+    def inputs(self, at: int) -> np.ndarray:
         """For each input where its (output, tap) pairs lie in a table that begins at `at`, and how many; then the pairs."""
         output, tap = np.divmod(np.arange(self.m * self.k, dtype=np.int64), self.k)
         place = output * self.s - self.p + tap * self.d
@@ -293,7 +287,7 @@ class _Launch:
 
     kernel: Kernel
     arguments: bytes
-    table: np.ndarray  # type: ignore[type-arg]
+    table: np.ndarray
     scratch_bytes: int
     threads: int
 
@@ -373,7 +367,7 @@ class _Task:
             return (self.batch, *self.outputs, self.width)
         return (self.batch, self.channels, *self.outputs[:2], self.width)
 
-    def code_offsets(self) -> np.ndarray:  # type: ignore[type-arg]
+    def code_offsets(self) -> np.ndarray:
         """For each tap its distance from the window's first position in the flattened input."""
         depth, height, width = (np.arange(axis.k, dtype=np.int64) * axis.d for axis in self.axes)
         _, n_h, n_w = self.size
@@ -432,7 +426,7 @@ _Told = tuple[
 ]  # arguments, parts of the table, scratch bytes of a thread
 
 
-def _launch(task: _Task, told: dict[str, int], parts: list[np.ndarray], scratch: int, backward: bool) -> _Launch:  # type: ignore[type-arg]
+def _launch(task: _Task, told: dict[str, int], parts: list[np.ndarray], scratch: int, backward: bool) -> _Launch:
     module = pool_lanes if task.lanes else pool_rows
     names = module.BACKWARD if backward else module.FORWARD
     kernel = (module.backward if backward else module.forward)(task.kind, _DTYPES[task.dtype])
@@ -444,7 +438,7 @@ def _launch(task: _Task, told: dict[str, int], parts: list[np.ndarray], scratch:
     return _Launch(kernel, arguments, np.concatenate([np.ravel(part) for part in parts]), scratch * threads, threads)
 
 
-def _placed(parts: dict[str, np.ndarray]) -> tuple[dict[str, int], list[np.ndarray]]:  # type: ignore[type-arg]
+def _placed(parts: dict[str, np.ndarray]) -> tuple[dict[str, int], list[np.ndarray]]:
     """Where each part begins in the table of all, and the parts."""
     places, at = {}, 0
     for name, part in parts.items():
@@ -460,8 +454,8 @@ def _forward_rows(task: _Task) -> _Told:
     taps = np.arange(width.k, dtype=np.int64) * width.d
     reach = int(taps[-1]) // width.s
     pitch = _whole(width.m + reach, task.vector if width.m + reach > 3 * task.vector // 4 else 1)
-    for first, count, start, _ in height.outputs():
-        used[start : start + (count - 1) * height.d + 1 : height.d] = 1
+    for _, count, start, _ in height.outputs():
+        used[[start + t * height.d for t in range(count)]] = 1
     empties = np.flatnonzero(columns[:, 1] == 0)
     places, parts = _placed({
         "depths_at": depth.outputs(),

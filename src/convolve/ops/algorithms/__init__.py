@@ -8,12 +8,14 @@ from convolve.ops.algorithms import (
     depthwise,
     direct,
     fft,
+    filters,
     im2col,
     matrix,
     planes,
     reference,
     separable,
     torch_row,
+    weight_sums,
     winograd,
 )
 
@@ -22,6 +24,8 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     torch_row.ALGORITHM,
     channels_last.ALGORITHM,
     planes.ALGORITHM,
+    filters.ALGORITHM,
+    weight_sums.ALGORITHM,
     depthwise.ALGORITHM,
     winograd.ALGORITHM,
     winograd.SMALL,

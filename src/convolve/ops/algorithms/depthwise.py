@@ -1,13 +1,12 @@
 """Depthwise convolution by our own kernels: channels last in all three roles, and the weight gradient also channels first.
 
-What the kernels do stands in convolve/kernels/depthwise.py; here a problem becomes their arguments. Channels first, output and input gradient
-are the row `planes`.
+What the kernels do stands in convolve/kernels/depthwise.py; here a problem becomes their arguments. Channels first, output and
+input gradient are the row `planes`.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 import struct
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,9 +18,8 @@ from torch import Tensor
 from convolve.kernels import depthwise as kernels
 from convolve.kernels.cache import Kernel, loaded
 from convolve.kernels.machine import machine
-from convolve.ops import engine
+from convolve.ops import engine, positions
 from convolve.ops.algorithm import Algorithm, Cost
-from convolve.ops.algorithms import planes
 from convolve.ops.bounds import direct_bound
 from convolve.ops.windows import format_of
 from convolve.problem import DTYPE_BYTES, ROLES, ConvProblem
@@ -80,7 +78,7 @@ class _Geometry:
 
 @cache
 def _geometry(problem: ConvProblem) -> _Geometry:
-    _, height, width = planes._axes(_forward(problem))
+    _, height, width = positions.axes_of(_forward(problem))
     lanes, element = machine().lanes(problem.dtype), DTYPE_BYTES[problem.dtype]
     outputs_h = max(count for _, count, _ in height.phases)
     outputs_w = max(count for _, count, _ in width.phases)
@@ -94,7 +92,11 @@ def _geometry(problem: ConvProblem) -> _Geometry:
     if channels_last:
         columns = -(-outputs_w // tile) * tile if problem.role != "weight_gradient" else outputs_w
         pitch = (columns - 1) * width.stride + reach_w + 1
-        row_size = pitch * 2 * lanes * problem.channels // problem.filters if problem.role != "input_gradient" else pitch * 2 * lanes
+        row_size = (
+            pitch * 2 * lanes * problem.channels // problem.filters
+            if problem.role != "input_gradient"
+            else pitch * 2 * lanes
+        )
     else:
         pitch = outputs_w + width.reach
         row_size = pitch * width.stride
@@ -108,15 +110,15 @@ def _geometry(problem: ConvProblem) -> _Geometry:
     if not channels_last:  # whole phases; then the sums of every tap, a vector each
         room = (problem.taps + tile) * lanes
         group = max(1, min(_SUMS_BYTES // (room * element), problem.filters))
-        size = -(-block_inputs // height.stride) * height.stride * row_size + group * room + lanes
+        size = -(-block_inputs // height.stride) * height.stride * row_size + group * room + 2 * lanes
     size = -(-size // 16) * 16
     return _Geometry(tile, rows, blocks, block_inputs, pitch, size, size * element, group)
 
 
 def _forward(problem: ConvProblem) -> ConvProblem:
-    """The problem whose axes the scratch has: of a weight gradient, the forward one."""
+    """The plain convolution whose inputs the scratch holds: of a weight gradient, the forward one."""
     if problem.role != "weight_gradient":
-        return problem
+        return problem.as_convolution()
     return replace(problem, role="output")
 
 
@@ -130,7 +132,7 @@ class _Plan:
 
     problem: ConvProblem
     kernel: Kernel
-    table: np.ndarray  # type: ignore[type-arg]
+    table: np.ndarray
     arguments: bytes
     result_strides: tuple[int, ...]
     sums_shape: tuple[int, ...]
@@ -191,7 +193,7 @@ def _weight(problem: ConvProblem, sums: Tensor) -> Tensor:
 
 def _lanes_plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads: int) -> _Plan:
     convolution = problem.as_convolution()
-    _, height, width = planes._axes(problem)
+    _, height, width = positions.axes_of(convolution)
     cut = _geometry(problem)
     lanes = machine().lanes(problem.dtype)
     multiplier = convolution.filters // convolution.channels
@@ -231,11 +233,20 @@ def _lanes_plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], th
     names = kernels.LANES_ARGUMENTS[6:]
     arguments = struct.pack(f"{len(names)}q", *(values[name] for name in names))
     scratch = (cut.scratch_size + kept * packed_size) * DTYPE_BYTES[problem.dtype] * threads
-    return _Plan(problem, kernels.lanes(cut.tile, multiplier, width.stride == 1, problem.dtype), table, arguments, y, (), scratch, threads)
+    return _Plan(
+        problem,
+        kernels.lanes(cut.tile, multiplier, width.stride == 1, problem.dtype),
+        table,
+        arguments,
+        y,
+        (),
+        scratch,
+        threads,
+    )
 
 
 def _weight_plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads: int) -> _Plan:
-    _, height, width = planes._axes(_forward(problem))
+    _, height, width = positions.axes_of(_forward(problem))
     cut = _geometry(problem)
     lanes, last = machine().lanes(problem.dtype), problem.layout == "channels_last"
     multiplier = problem.filters // problem.channels
@@ -267,7 +278,11 @@ def _weight_plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], t
     }  # fmt: skip
     names = kernels.WEIGHT_ARGUMENTS[5:]
     arguments = struct.pack(f"{len(names)}q", *(values[name] for name in names))
-    kernel = kernels.lanes_weight(cut.tile, multiplier, problem.dtype) if last else kernels.rows_weight(cut.tile, problem.dtype)
+    kernel = (
+        kernels.lanes_weight(cut.tile, multiplier, problem.dtype)
+        if last
+        else kernels.rows_weight(cut.tile, problem.dtype)
+    )
     table = np.array(offsets, np.int64)
     return _Plan(problem, kernel, table, arguments, (), shape, cut.scratch_bytes * threads, threads)
 
