@@ -196,6 +196,7 @@ def _watched(x: Tensor) -> bool:
         or x.device.type != "cpu"
         or x.layout != torch.strided
         or x.is_neg()
+        or torch._C._functorch.is_legacy_batchedtensor(x)  # autograd.grad(…, is_grads_batched=True)
     )
 
 
