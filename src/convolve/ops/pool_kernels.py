@@ -47,7 +47,7 @@ _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 def pool(x: Tensor, plan: Plan) -> Tensor:
     """The pooled values of x (…, spatial axes), as pooling.pool."""
-    if x.numel() < LEAST or _watched(x):
+    if _watched(x) or x.numel() < LEAST:  # in this order: a tracer would keep the comparison
         return pooling.pool(x, plan)
     lifted = x.unsqueeze(-2) if plan.lifted else x
     task = _task(lifted, plan, indices=False)
@@ -64,7 +64,7 @@ def pool(x: Tensor, plan: Plan) -> Tensor:
 
 def pool_with_indices(x: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     """The maxima and where they lie, as pooling.pool_with_indices."""
-    if x.numel() < LEAST or _watched(x):
+    if _watched(x) or x.numel() < LEAST:  # in this order: a tracer would keep the comparison
         return pooling.pool_with_indices(x, plan)
     lifted = x.unsqueeze(-2) if plan.lifted else x
     task = _task(lifted, plan, indices=True)
@@ -196,6 +196,7 @@ def _watched(x: Tensor) -> bool:
         or x.device.type != "cpu"
         or x.layout != torch.strided
         or x.is_neg()
+        or torch._C._functorch.is_legacy_batchedtensor(x)  # autograd.grad(…, is_grads_batched=True)
     )
 
 
