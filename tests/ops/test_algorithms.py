@@ -244,7 +244,7 @@ def _roles(x: Tensor, w: Tensor, g: Tensor) -> list[Tensor]:
 
 
 def test_reproducible_bits_depend_neither_on_the_batch_nor_on_the_threads() -> None:
-    assert REPRODUCIBLE == ["planes", "filters", "direct"]
+    assert REPRODUCIBLE == ["planes", "filters", "depthwise", "direct"]
     x, w = randn(5, 16, 20, 19), randn(32, 16, 3, 3)
     g = randn(5, 32, 10, 19)
     before = torch.get_num_threads()
