@@ -9,6 +9,7 @@ read or written only costs the compilation. Loading takes LLVM alone, not Numba.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -18,8 +19,6 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import llvmlite.binding as llvm
 
 from convolve.errors import ConvolveError
 from convolve.files import atomic_write
@@ -78,12 +77,16 @@ def folder() -> Path:
 
 
 def _load(kernel: Kernel) -> Loaded:
+    from convolve.kernels.table import every
+
+    assert kernel.name in every(), f"{kernel.name} is not in the table of kernels"
     source, shared = kernel.source(), kernel.shared()
     path = folder() / f"{kernel.name}-{_key(kernel.dtype, source, shared)}.o"
     code, seconds = _read(path), 0.0
     if code is None:
         from convolve.kernels.compile import object_code
 
+        _report()
         started = time.perf_counter()
         code = object_code(kernel.name, kernel.dtype, source, shared)
         seconds = time.perf_counter() - started
@@ -91,8 +94,16 @@ def _load(kernel: Kernel) -> Loaded:
     return Loaded(_link(code), seconds)
 
 
+@cache
+def _report() -> None:
+    """Said once in a process: the first call of a kernel takes seconds on a machine that has not met it."""
+    logging.getLogger("convolve").warning("compiling kernels for this processor, once; they are kept in %s", folder())
+
+
 def _link(code: bytes) -> int:
     """Load object code into this process; the address of its entry."""
+    import llvmlite.binding as llvm
+
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
@@ -106,6 +117,8 @@ def _key(*parts: str) -> str:
 
 @cache
 def _surroundings() -> str:
+    import llvmlite.binding as llvm
+
     room = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_ROOM.glob("*.py")))).hexdigest()
     versions = ",".join(metadata.version(name) for name in ("numba", "llvmlite"))
     return "\0".join((room, versions, machine().cpu, machine().features, llvm.get_process_triple()))

@@ -24,7 +24,7 @@ from convolve.kernels.preamble import ENTRY
 from convolve.kernels.vector import operations
 
 
-@global_compiler_lock  # type: ignore[untyped-decorator]
+@global_compiler_lock
 def object_code(name: str, dtype: str, source: str, shared: str) -> bytes:
     """The machine code of a kernel for machine(), as an object file with the symbol ENTRY.
 
@@ -32,7 +32,7 @@ def object_code(name: str, dtype: str, source: str, shared: str) -> bytes:
     """
     names = {**_shared(dtype, shared), "__name__": f"convolve.kernels.{name}"}
     exec(compile(source, f"<{names['__name__']}>", "exec"), names)
-    flags = compiler.Flags()
+    flags: Any = compiler.Flags()
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model = "numpy"
     target, signature = registry.cpu_target, (types.CPointer(types.int64),)
@@ -66,10 +66,12 @@ def _shared(dtype: str, source: str) -> dict[str, Any]:
 def _functions(source: str, names: dict[str, Any]) -> dict[str, Any]:
     """`names` and the compiled functions of `source`, which may use them and one another."""
     names = dict(names)
+    options: dict[str, Any] = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled = njit(**options)
     exec(compile(source, f"<{names['__name__']}>", "exec"), names)
     for key, value in list(names.items()):
         if getattr(value, "__module__", None) == names["__name__"]:
-            names[key] = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(value)
+            names[key] = compiled(value)
     return names
 
 

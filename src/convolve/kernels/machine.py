@@ -1,7 +1,7 @@
 """The processor that kernels are compiled for: its name, features, vector width and number of vector registers.
 
 NUMBA_CPU_NAME and NUMBA_CPU_FEATURES, Numba's own variables, choose another one, so that the code for AVX2 can be tested on a
-machine with AVX-512. Only llvmlite is needed here.
+machine with AVX-512. Only llvmlite is needed here, and that only when asked.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import os
 import platform
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
-import llvmlite.binding as llvm
+if TYPE_CHECKING:
+    import llvmlite.binding as llvm
 
 _AVX512 = (
     "skylake-avx512",
@@ -46,6 +48,8 @@ INSTRUCTION_SETS = {"avx512": (64, 32), "avx2": (32, 16), "neon": (16, 32), "oth
 
 @cache
 def machine() -> Machine:
+    import llvmlite.binding as llvm
+
     name = os.environ.get("NUMBA_CPU_NAME") or ""
     given = os.environ.get("NUMBA_CPU_FEATURES")
     features = given if given is not None else "" if name else llvm.get_host_cpu_features().flatten()
@@ -67,6 +71,8 @@ def _instruction_set(cpu: str, features: str) -> str:
 
 def target_machine() -> llvm.TargetMachine:
     """LLVM's code generator for `machine()`, for code that is loaded into this process."""
+    import llvmlite.binding as llvm
+
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_triple(llvm.get_process_triple())

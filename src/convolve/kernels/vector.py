@@ -14,17 +14,18 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic as _intrinsic
+from numba.extending import models, register_model
 
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 _LLVM = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 SCALARS = {"float32": types.float32, "float64": types.float64}
 _SUFFIX = {"float32": "f32", "float64": "f64"}
 
-Codegen = Callable[[Any, Any, Any, Any], Any]
+intrinsic: Any = _intrinsic  # Numba types it for functions without code generation
 
 
-class Vector(types.Type):  # type: ignore[misc]
+class Vector(types.Type):
     """`lanes` numbers of one dtype in a register."""
 
     def __init__(self, dtype: str, lanes: int) -> None:
@@ -34,7 +35,7 @@ class Vector(types.Type):  # type: ignore[misc]
 
 
 @register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, vector: Vector) -> None:
         super().__init__(manager, vector, vector.llvm)
 
@@ -46,7 +47,7 @@ def _splat(builder: Any, scalar: Any, lanes: int) -> Any:
     return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), mask)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def address(typing: Any, pointer: Any) -> Any:
     """The integer address that a pointer holds."""
 
@@ -56,7 +57,7 @@ def address(typing: Any, pointer: Any) -> Any:
     return types.int64(pointer), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def shift(typing: Any, pointer: Any, count: Any) -> Any:
     """The pointer `count` elements further on."""
 
@@ -66,7 +67,7 @@ def shift(typing: Any, pointer: Any, count: Any) -> Any:
     return pointer(pointer, count), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def call_int(typing: Any, function: Any) -> Any:
     """What the C function `int f(void)` at this address returns."""
 
@@ -77,7 +78,7 @@ def call_int(typing: Any, function: Any) -> Any:
     return types.int64(types.int64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def call(typing: Any, function: Any, arguments: Any) -> Any:
     """Run the kernel whose entry is at this address, or any C function `void f(int64_t *arguments)`."""
 
@@ -90,7 +91,7 @@ def call(typing: Any, function: Any, arguments: Any) -> Any:
 
 
 def _pointer(to: Any) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def pointer(typing: Any, integer: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
@@ -106,7 +107,8 @@ int64_pointer = _pointer(types.int64)
 @cache
 def operations(dtype: str, lanes: int) -> dict[str, Any]:
     """The names that a kernel of this dtype and width is written in."""
-    vector, scalar = Vector(dtype, lanes), SCALARS[dtype]
+    vector: Any = Vector(dtype, lanes)
+    scalar: Any = SCALARS[dtype]
     kind, suffix = vector.llvm, f"v{lanes}{_SUFFIX[dtype]}"
     align = 4 if dtype == "float32" else 8
     mask_kind = ir.VectorType(ir.IntType(1), lanes)
@@ -125,9 +127,11 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
     def named(builder: Any, name: str, returns: Any, arguments: list[Any]) -> Any:
         return cgutils.get_or_insert_function(builder.module, ir.FunctionType(returns, arguments), name)
 
+    zeros = ir.Constant(kind, [0.0] * lanes)
+
     def masked_load(builder: Any, where: Any, mask: Any) -> Any:
         function = named(builder, f"llvm.masked.load.{suffix}.p0", kind, [kind.as_pointer(), _INT32, mask_kind, kind])
-        return builder.call(function, [where, ir.Constant(_INT32, align), mask, ir.Constant(kind, [0.0] * lanes)])
+        return builder.call(function, [where, ir.Constant(_INT32, align), mask, zeros])
 
     def masked_store(builder: Any, value: Any, where: Any, mask: Any) -> None:
         function = named(
@@ -135,7 +139,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         )
         builder.call(function, [value, where, ir.Constant(_INT32, align), mask])
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def load(typing: Any, pointer: Any, i: Any) -> Any:
         """p[i], p[i + 1], …: one element for each lane."""
 
@@ -146,7 +150,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return vector(pointer, i), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def load_first(typing: Any, pointer: Any, i: Any, count: Any) -> Any:
         """As load, but no element from `count` on is touched: those lanes are 0."""
 
@@ -156,7 +160,18 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return vector(pointer, i, types.int64), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
+    def load_between(typing: Any, pointer: Any, i: Any, start: Any, stop: Any) -> Any:
+        """As load, but only elements start … stop - 1 of the vector are touched: the other lanes are 0."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            where = as_vector(builder, place(context, builder, signature, args))
+            mask = builder.and_(first(builder, args[3]), builder.not_(first(builder, args[2])))
+            return masked_load(builder, where, mask)
+
+        return vector(pointer, i, types.int64, types.int64), codegen
+
+    @intrinsic
     def store(typing: Any, pointer: Any, i: Any, value: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             builder.store(args[2], as_vector(builder, place(context, builder, signature, args))).align = align
@@ -164,7 +179,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return types.void(pointer, i, value), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def store_first(typing: Any, pointer: Any, i: Any, value: Any, count: Any) -> Any:
         """As store, but nothing is written from element `count` on."""
 
@@ -175,7 +190,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return types.void(pointer, i, value, types.int64), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def broadcast(typing: Any, pointer: Any, i: Any) -> Any:
         """p[i] in every lane."""
 
@@ -184,7 +199,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return vector(pointer, i), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def splat(typing: Any, number: Any) -> Any:
         """The number in every lane."""
 
@@ -193,14 +208,14 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return vector(scalar), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def zero(typing: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return ir.Constant(kind, [0.0] * lanes)
 
         return vector(), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
         """a b + c, rounded once."""
 
@@ -210,7 +225,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         return vector(a, b, c), codegen
 
     def binary(instruction: Callable[[Any, Any, Any], Any], words: str) -> Any:
-        @intrinsic  # type: ignore[untyped-decorator]
+        @intrinsic
         def operation(typing: Any, a: Any, b: Any) -> Any:
             def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 return instruction(builder, *args)
@@ -224,7 +239,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         beats = builder.or_(builder.fcmp_ordered(">", b, a), builder.fcmp_unordered("uno", b, b))
         return builder.select(beats, b, a)
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def total(typing: Any, a: Any) -> Any:
         """The sum of the lanes, as a balanced tree: always in the same order."""
 
@@ -258,7 +273,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
             distance *= 2
         return rows
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def transpose(typing: Any, x: Any, x_step: Any, y: Any, y_step: Any) -> Any:
         """y[j y_step + i] = x[i x_step + j] for i and j below LANES."""
 
@@ -275,7 +290,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return types.void(x, types.int64, y, types.int64), codegen
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def transpose_first(
         typing: Any, x: Any, x_step: Any, rows: Any, columns: Any, y: Any, y_step: Any, stored: Any
     ) -> Any:
@@ -310,6 +325,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         "call": call,
         "load": load,
         "load_first": load_first,
+        "load_between": load_between,
         "store": store,
         "store_first": store_first,
         "broadcast": broadcast,

@@ -8,9 +8,9 @@ that, over all tiles, channels and filters, element e is one matrix product M[e]
     products   M[panel][e][tile][a panel of filters]                 RxP vectors in registers: kernel `product`
     inverse    y = A^T M A + bias                                    straight into the result
 
-Every thread takes blocks of tiles through the last three steps, so V and M are its own and never leave its caches. Transforms go along
-the columns of a run of tiles first, which neighbours share, and then along the rows. Maps whose channels do not lie side by side are
-transposed in registers on the way in and out, LANES x LANES at a time.
+Every thread takes blocks of tiles through the last three steps, so V and M are its own and never leave its caches: kernel `driver`
+calls the other three. Transforms go along the columns of a run of tiles first, which neighbours share, and then along the rows.
+Maps whose channels do not lie side by side are transposed in registers on the way in and out, LANES x LANES at a time.
 
 Traffic per tile and vector of channels, F(4): 16 new inputs read, 36 vectors of V written and read once per panel, 36 of M
 written and read; the products do 36 multiply-adds of vectors per filter of a vector. A vector of U is read once per block of tiles.
@@ -21,15 +21,17 @@ parts, columns likewise, so that B^T of F(4) takes 12 instructions and A^T 13.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import NamedTuple
 
 from convolve.kernels.cache import Kernel
 from convolve.kernels.machine import machine
+from convolve.kernels.minimal_filtering import Matrix, matrices
 from convolve.kernels.preamble import HEADER, PREAMBLE
 
-Matrix = tuple[tuple[Fraction, ...], ...]
+SIZES = (2, 4)
+"""m: outputs of a tile along an axis."""
 
 VECTORS = 2
 """Vectors of filters in a panel."""
@@ -43,17 +45,11 @@ ROWS = {
 }
 
 
-class Transforms(NamedTuple):
-    """The exact matrices of F(m, 3): A^T (m, m + 2), G (m + 2, 3), B^T (m + 2, m + 2)."""
-
-    inverse: Matrix
-    weights: Matrix
-    forward: Matrix
-
-
 # What each kernel is told, in this order (all int64). Strides, sizes and offsets count elements; c and k are those of one group.
 ARGUMENTS = (
-    "x", "u", "bias", "y", "flags", "scratch", "product",  # addresses; bias may be 0; flags: one number per thread
+    "x", "u", "bias", "y", "flags", "scratch",  # addresses; bias may be 0; flags: of each thread, 0 or NaN
+    "forward", "product", "inverse",  # addresses of kernels
+    "elements",  # of a tile
     "thread_size",  # of each thread's scratch
     "batch", "groups", "channels", "filters",
     "x_n", "x_c", "x_h", "x_w", "size_h", "size_w", "before_h", "before_w",
@@ -63,6 +59,8 @@ ARGUMENTS = (
     "parts", "some_panels",  # shares of the filters; panels between two inverse transforms
     "v_element", "m_element",  # from one element to the next
 )  # fmt: skip
+# What the driver tells both transforms, behind its own arguments: addresses, and which tiles and panels.
+BLOCK = ("v", "m", "temp", "finite", "first_tile", "count", "group", "first_panel", "last_panel")
 WEIGHTS_ARGUMENTS = (
     "w", "u", "scratch", "thread_size", "groups", "channels", "filters",
     "w_g", "w_k", "w_c", "w_r", "w_s",
@@ -107,14 +105,18 @@ def clear(x, columns):
 """
 
 
+_TOLD = 2 * (HEADER + len(ARGUMENTS) + len(BLOCK) + len(PRODUCT_ARGUMENTS) + HEADER)
+"""Elements that hold the arguments of a transform and of a product, of whatever dtype."""
+
+
 def run_length(m: int, lanes: int) -> int:
     """How many neighbouring tiles are transformed at once: their columns are two transposed squares."""
     return (2 * lanes - 2) // m
 
 
 def scratch_elements(m: int, lanes: int) -> int:
-    """Of a thread, besides V and M: the two strips of a run, zeros, and the arguments of a product."""
-    return 2 * (m + 2) * _pitch(m, lanes) + 8 * lanes
+    """Of a thread, besides V and M: two strips of a run, two vectors, and what other kernels are told."""
+    return 2 * (m + 2) * _pitch(m, lanes) + 2 * lanes + 2 * _TOLD
 
 
 def _pitch(m: int, lanes: int) -> int:
@@ -122,128 +124,159 @@ def _pitch(m: int, lanes: int) -> int:
     return (m * run_length(m, lanes) + 2) * lanes
 
 
-def source(m: int, transforms: Transforms, lanes: int) -> str:
-    """The kernel that takes blocks of tiles from x to y."""
-    n, pitch, run = m + 2, _pitch(m, lanes), run_length(m, lanes)
-
-    def each(text: str, count: int, indent: int) -> str:
-        return "\n".join(" " * indent + text.replace("#", str(i)) for i in range(count))
-
-    def inputs(text: str, indent: int) -> str:
-        return each(f"i# = {text}", n, indent)
-
-    forward, inverse = (
-        lambda indent, matrix=matrix: transform(matrix, "i", "o", indent)
-        for matrix in (transforms.forward, transforms.inverse)
-    )
-    store_temp = each(f"store(temp, # * {pitch} + (left + j) * LANES, o#)", n, 24)
+def driver_source() -> str:
+    """The kernel that takes a thread's blocks of tiles from x to y."""
+    places = {name: HEADER + i for i, name in enumerate((*ARGUMENTS, *BLOCK))}
+    product = {name: HEADER + i for i, name in enumerate(PRODUCT_ARGUMENTS)}
     return f"""
 def kernel(arguments):
 {PREAMBLE}
 {_unpack(ARGUMENTS)}
     v = shift(pointer(scratch), thread * thread_size)
-    m = shift(v, {n * n} * v_element)
-    panel_size = {n * n} * m_element
-    temp = shift(m, some_panels * panel_size)
-    strip = shift(temp, {n * pitch})
-    zeros = shift(strip, {n * pitch})
-    store(zeros, 0, zero())
-    told = int64_pointer(address(shift(zeros, LANES)))
-    told[{HEADER + PRODUCT_ARGUMENTS.index("channels")}] = channels
-    told[{HEADER + PRODUCT_ARGUMENTS.index("v_block")}] = tiles * LANES
+    m = shift(v, elements * v_element)
+    panel_size = elements * m_element
+    finite = shift(m, some_panels * panel_size)
+    block = int64_pointer(address(shift(finite, LANES)))
+    told = shift(block, {len(places) + HEADER})
+    temp = shift(finite, LANES + {_TOLD})
+    store(finite, 0, zero())
+    for i in range({HEADER}, {HEADER + len(ARGUMENTS)}):
+        block[i] = arguments[i]
+    block[{places["v"]}], block[{places["m"]}] = address(v), address(m)
+    block[{places["temp"]}], block[{places["finite"]}] = address(temp), address(finite)
+    told[{product["channels"]}], told[{product["v_block"]}] = channels, tiles * LANES
     panels = (filters + {VECTORS} * LANES - 1) // ({VECTORS} * LANES)
     u_element = channels * {VECTORS} * LANES
     all_tiles = batch * tile_rows * tile_columns
     blocks = (all_tiles + tiles - 1) // tiles
     tasks = groups * parts * blocks
-    finite = zero()
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
-        block, rest = task % blocks, task // blocks
+        first_tile, rest = task % blocks * tiles, task // blocks
         part, g = rest % parts, rest // parts
-        first_tile = block * tiles
         count = min(tiles, all_tiles - first_tile)
-        first_panel, last_panel = part * panels // parts, (part + 1) * panels // parts
-        told[{HEADER + PRODUCT_ARGUMENTS.index("passes")}] = (count + rows - 1) // rows
+        block[{places["first_tile"]}], block[{places["count"]}], block[{places["group"]}] = first_tile, count, g
+        told[{product["passes"]}] = (count + rows - 1) // rows
+        call(forward, block)
+        stop = (part + 1) * panels // parts
+        for first in range(part * panels // parts, stop, some_panels):
+            last = min(first + some_panels, stop)
+            for e in range(elements):
+                for p in range(first, last):
+                    told[{product["v"]}] = address(shift(v, e * v_element))
+                    told[{product["u"]}] = address(shift(pointer(u), ((g * panels + p) * elements + e) * u_element))
+                    told[{product["m"]}] = address(shift(m, (p - first) * panel_size + e * m_element))
+                    call(product, told)
+            block[{places["first_panel"]}], block[{places["last_panel"]}] = first, last
+            call(inverse, block)
+    pointer(flags)[thread] = total(load(finite, 0))
+"""
+
+
+def forward_source(m: int, lanes: int) -> str:
+    """The kernel that transforms the inputs of a block of tiles."""
+    n, pitch, run = m + 2, _pitch(m, lanes), run_length(m, lanes)
+    transformed = transform(matrices(m)[2], "i", "o", 16)
+    kept = _each(f"store(temp, # * {pitch} + (left + j) * LANES, o#)", n, 16)
+    return f"""
+def kernel(arguments):
+{_unpack((*ARGUMENTS, *BLOCK))}
+    v, temp = pointer(v), pointer(temp)
+    strip = shift(temp, {n * pitch})
+    zeros = shift(strip, {n * pitch})
+    store(zeros, 0, zero())
+    t = 0
+    while t < count:
+{_run(run, 8)}
+        first_h, first_w = row * {m} - before_h, column * {m} - before_w
+        columns = run * {m} + 2
+        left = min(max(-first_w, 0), columns)
+        right = max(min(size_w - first_w, columns), left)
+        corner = shift(pointer(x), n * x_n + group * channels * x_c + first_h * x_h + (first_w + left) * x_w)
+        for b in range(0, channels, LANES):
+            lanes = min(LANES, channels - b)
+            here = shift(corner, b * x_c)
+{_rows(n, pitch, 12)}
+            for i in range({n}):
+                clear(shift(temp, i * {pitch}), left)
+                clear(shift(temp, i * {pitch} + right * LANES), columns - right)
+            if x_c != 1 or lanes == LANES:
+                for j in range(right - left):
+{_each("i# = load(row#, j * step#)", n, 20)}
+{_indented(transformed, 4)}
+{_indented(kept, 4)}
+            else:
+                for j in range(right - left):
+{_each("i# = load_first(row#, j * step#, lanes)", n, 20)}
+{_indented(transformed, 4)}
+{_indented(kept, 4)}
+            for q in range(run):
+                for i in range({n}):
+                    place = shift(temp, i * {pitch} + q * {m} * LANES)
+                    there = shift(v, {n} * i * v_element + b * tiles + (t + q) * LANES)
+{_each("i# = load(place, # * LANES)", n, 20)}
+{_indented(transformed, 4)}
+{_each("store(there, # * v_element, o#)", n, 20)}
+        t += run
+"""
+
+
+def inverse_source(m: int, lanes: int) -> str:
+    """The kernel that writes the results of a block of tiles and some panels, and notes whether all are finite."""
+    n, pitch, run = m + 2, _pitch(m, lanes), run_length(m, lanes)
+    transformed = transform(matrices(m)[0], "i", "o", 20)
+    return f"""
+def kernel(arguments):
+{_unpack((*ARGUMENTS, *BLOCK))}
+    m, temp = pointer(m), pointer(temp)
+    strip = shift(temp, {n * pitch})
+    good = load(pointer(finite), 0)
+    for p in range((last_panel - first_panel) * {VECTORS}):
+        k = (first_panel * {VECTORS} + p) * LANES
+        lanes = min(LANES, filters - k)
+        if lanes <= 0:
+            continue
+        constant = zero()
+        if bias != 0:
+            constant = load_first(pointer(bias), group * filters + k, lanes)
+        results = shift(m, p // {VECTORS} * elements * m_element + p % {VECTORS} * LANES)
         t = 0
         while t < count:
 {_run(run, 12)}
-            first_h, first_w = row * {m} - before_h, column * {m} - before_w
-            columns = run * {m} + 2
-            left = min(max(-first_w, 0), columns)
-            right = max(min(size_w - first_w, columns), left)
-            corner = shift(pointer(x), n * x_n + g * channels * x_c + first_h * x_h + (first_w + left) * x_w)
-            for b in range(0, channels, LANES):
-                lanes = min(LANES, channels - b)
-                here = shift(corner, b * x_c)
-{_rows(n, pitch, 16)}
+            some_rows = min({m}, out_h - row * {m})
+            columns = min(run * {m}, out_w - column * {m})
+            for q in range(run):
                 for i in range({n}):
-                    clear(shift(temp, i * {pitch}), left)
-                    clear(shift(temp, i * {pitch} + right * LANES), columns - right)
-                if x_c == 1 and lanes < LANES:
-                    for j in range(right - left):
-{inputs("load_first(row#, j * step#, lanes)", 24)}
-{forward(24)}
-{store_temp}
+                    place = shift(results, {n} * i * m_element + (t + q) * {VECTORS} * LANES)
+{_each("i# = load(place, # * m_element)", n, 20)}
+{transformed}
+{_each(f"store(temp, i * {pitch} + (q * {m} + #) * LANES, o#)", m, 20)}
+            out = shift(pointer(y), n * y_n + (group * filters + k) * y_k + row * {m} * y_h + column * {m} * y_w)
+            for j in range(columns):
+{_each(f"i# = load(temp, # * {pitch} + j * LANES)", n, 16)}
+{textwrap.indent(textwrap.dedent(transformed), " " * 16)}
+{_each("o# = add(o#, constant)", m, 16)}
+{_each("good = fma(o#, zero(), good)", m, 16)}
+                if y_k != 1:
+{_each(f"store(strip, # * {pitch} + j * LANES, o#)", m, 20)}
+                elif lanes == LANES:
+{_guarded("store(out, # * y_h + j * y_w, o#)", m, 20)}
                 else:
-                    for j in range(right - left):
-{inputs("load(row#, j * step#)", 24)}
-{forward(24)}
-{store_temp}
-                for q in range(run):
-                    for i in range({n}):
-                        place = shift(temp, i * {pitch} + q * {m} * LANES)
-                        there = shift(v, {n} * i * v_element + b * tiles + (t + q) * LANES)
-{inputs("load(place, # * LANES)", 24)}
-{forward(24)}
-{each("store(there, # * v_element, o#)", n, 24)}
+{_guarded("store_first(out, # * y_h + j * y_w, o#, lanes)", m, 20)}
+            if y_k != 1:
+                for i in range(some_rows):
+                    scatter(shift(strip, i * {pitch}), lanes, columns, shift(out, i * y_h), y_k)
             t += run
-        for first in range(first_panel, last_panel, some_panels):
-            some = min(some_panels, last_panel - first)
-            for e in range({n * n}):
-                for p in range(some):
-                    told[{HEADER}] = address(shift(v, e * v_element))
-                    told[{HEADER + 1}] = address(shift(pointer(u), ((g * panels + first + p) * {n * n} + e) * u_element))
-                    told[{HEADER + 2}] = address(shift(m, p * panel_size + e * m_element))
-                    call(product, told)
-            for p in range(some * {VECTORS}):
-                k = first * {VECTORS} * LANES + p * LANES
-                lanes = min(LANES, filters - k)
-                if lanes <= 0:
-                    continue
-                constant = zero()
-                if bias != 0:
-                    constant = load_first(pointer(bias), g * filters + k, lanes)
-                t = 0
-                while t < count:
-{_run(run, 20)}
-                    some_rows = min({m}, out_h - row * {m})
-                    columns = min(run * {m}, out_w - column * {m})
-                    for q in range(run):
-                        for i in range({n}):
-                            place = shift(
-                                m, p // {VECTORS} * panel_size + {n} * i * m_element + ((t + q) * {VECTORS} + p % {VECTORS}) * LANES
-                            )
-{inputs("load(place, # * m_element)", 28)}
-{inverse(28)}
-{each(f"store(temp, i * {pitch} + (q * {m} + #) * LANES, o#)", m, 28)}
-                    out = shift(pointer(y), n * y_n + (g * filters + k) * y_k + row * {m} * y_h + column * {m} * y_w)
-                    for j in range(columns):
-{inputs(f"load(temp, # * {pitch} + j * LANES)", 24)}
-{inverse(24)}
-{each("o# = add(o#, constant)", m, 24)}
-{each("finite = fma(o#, zero(), finite)", m, 24)}
-                        if y_k != 1:
-{each(f"store(strip, # * {pitch} + j * LANES, o#)", m, 28)}
-                        elif lanes == LANES:
-{_guarded("store(out, # * y_h + j * y_w, o#)", m, 28)}
-                        else:
-{_guarded("store_first(out, # * y_h + j * y_w, o#, lanes)", m, 28)}
-                    if y_k != 1:
-                        for i in range(some_rows):
-                            scatter(shift(strip, i * {pitch}), lanes, columns, shift(out, i * y_h), y_k)
-                    t += run
-    pointer(flags)[thread] = total(finite)
+    store(pointer(finite), 0, good)
 """
+
+
+def _each(text: str, count: int, indent: int) -> str:
+    """The line once for every number below `count`, in the place of #."""
+    return "\n".join(" " * indent + text.replace("#", str(i)) for i in range(count))
+
+
+def _indented(text: str, by: int) -> str:
+    return textwrap.indent(text, " " * by)
 
 
 def _unpack(names: Sequence[str]) -> str:
@@ -281,10 +314,10 @@ def _guarded(text: str, m: int, indent: int) -> str:
     return "\n".join(" " * indent + line for line in lines)
 
 
-def weights_source(m: int, transforms: Transforms) -> str:
+def weights_source(m: int) -> str:
     """The kernel that transforms the weights into panels."""
     n = m + 2
-    kernel = transform(transforms.weights, "i", "o", 16)
+    kernel = transform(matrices(m)[1], "i", "o", 16)
     loads = "\n".join(f"{' ' * 16}i{r} = load(strip, place + ({r} * 3 + s) * turn * tap_step)" for r in range(3))
     keeps = "\n".join(f"{' ' * 16}store(temp, ({i} * 3 + s) * LANES, o{i})" for i in range(n))
     again = "\n".join(f"{' ' * 16}i{s} = load(temp, (i * 3 + {s}) * LANES)" for s in range(3))
@@ -421,18 +454,33 @@ def rows() -> tuple[int, ...]:
     return ROWS[machine().instruction_set]
 
 
-def kernel(m: int, dtype: str, transforms: Transforms) -> Kernel:
-    """A row of the list: tiles from x to y."""
-    lanes = machine().lanes(dtype)
-    return Kernel(f"winograd-{dtype}-{m}", dtype, lambda: source(m, transforms, lanes), lambda: SHARED)
+def driver(dtype: str) -> Kernel:
+    return Kernel(f"winograd-{dtype}", dtype, driver_source, lambda: "")
 
 
-def weights_kernel(m: int, dtype: str, transforms: Transforms) -> Kernel:
-    """A row of the list: weights into panels."""
-    return Kernel(f"winograd-weights-{dtype}-{m}", dtype, lambda: weights_source(m, transforms), lambda: SHARED)
+def forward(m: int, dtype: str) -> Kernel:
+    return _transform_kernel("forward", m, dtype, lambda: forward_source(m, machine().lanes(dtype)))
 
 
-def product_kernel(rows: int, dtype: str) -> Kernel:
-    """A row of the list: a register tile of products."""
+def inverse(m: int, dtype: str) -> Kernel:
+    return _transform_kernel("inverse", m, dtype, lambda: inverse_source(m, machine().lanes(dtype)))
+
+
+def weights(m: int, dtype: str) -> Kernel:
+    return _transform_kernel("weights", m, dtype, lambda: weights_source(m))
+
+
+def _transform_kernel(name: str, m: int, dtype: str, source: Callable[[], str]) -> Kernel:
+    assert m in SIZES
+    return Kernel(f"winograd-{name}-{dtype}-{m}", dtype, source, lambda: SHARED)
+
+
+def product(rows: int, dtype: str) -> Kernel:
     assert rows in ROWS[machine().instruction_set]
     return Kernel(f"winograd-product-{dtype}-{rows}x{VECTORS}", dtype, lambda: product_source(rows), lambda: "")
+
+
+def every(dtype: str) -> list[Kernel]:
+    """This family's rows of the table."""
+    transforms = [kind(m, dtype) for m in SIZES for kind in (forward, inverse, weights)]
+    return [driver(dtype), *transforms, *(product(count, dtype) for count in rows())]

@@ -12,8 +12,10 @@ import ctypes
 import os
 import struct
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -29,10 +31,12 @@ os.register_at_fork(after_in_child=_FORKED.set)
 @cache
 def why_no_engine() -> str | None:
     """Why kernels cannot be compiled here, or None."""
+    if find_spec("numba") is None:
+        return "its kernels are compiled by Numba, which is not installed"
     try:
         import llvmlite.binding  # noqa: F401
-    except ImportError as error:
-        return f"its kernels need Numba, which is not usable here ({error})"
+    except (ImportError, OSError) as error:
+        return f"its kernels need LLVM, which is not usable here ({error})"
     return None
 
 
@@ -56,7 +60,7 @@ def thread_count() -> int:
 
 
 @cache
-def _openmp() -> tuple[ctypes._CFuncPtr | None, bytes]:
+def _openmp() -> tuple[Callable[..., None] | None, bytes]:
     """GOMP_parallel of the OpenMP library in this process, and the first words of a kernel's arguments."""
     torch.ones(1 << 16).sum()  # starts torch's pool, and with it the library
     try:

@@ -7,12 +7,14 @@ from convolve.ops.algorithms import (
     channels_last,
     direct,
     fft,
+    filters,
     im2col,
     matrix,
     planes,
     reference,
     separable,
     torch_row,
+    weight_sums,
     winograd,
 )
 
@@ -21,6 +23,8 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     torch_row.ALGORITHM,
     channels_last.ALGORITHM,
     planes.ALGORITHM,
+    filters.ALGORITHM,
+    weight_sums.ALGORITHM,
     winograd.ALGORITHM,
     winograd.SMALL,
     winograd.LARGE,

@@ -12,60 +12,20 @@ The points decide the error. Those of F(4), 0, +-5/8, +-3/2, are five times more
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from convolve.ops.algorithm import Algorithm, Cost
+from convolve.kernels.minimal_filtering import POINTS, TAPS, Matrix, matrices
+from convolve.ops.algorithm import Algorithm, Cost, Preparation
 from convolve.ops.bounds import EPSILON, direct_bound, summing_dtype
 from convolve.ops.windows import windows, with_bias, zero_pad
 from convolve.problem import ConvProblem
 
-_TAPS = 3
-POINTS: dict[int, tuple[Fraction, ...]] = {
-    2: (Fraction(0), Fraction(1), Fraction(-1)),
-    4: (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
-    6: (Fraction(0), *(sign * a for a in (Fraction(1), Fraction(1, 2), Fraction(2)) for sign in (1, -1))),
-}
 # Largest error over the rms of the output, float32, two axes, up to 256 channels; beyond, it grows by their square root.
 BOUND = {2: 5e-6, 4: 2.5e-5, 6: 2e-4}
-
-Matrix = tuple[tuple[Fraction, ...], ...]
-
-
-@lru_cache(maxsize=8)
-def matrices(m: int) -> tuple[Matrix, Matrix, Matrix]:
-    """A^T (m, m + 2), G (m + 2, 3) and B^T (m + 2, m + 2), exactly.
-
-    >>> [[str(number) for number in row] for row in matrices(2)[0]]
-    [['1', '1', '1', '0'], ['0', '1', '-1', '1']]
-    """
-    points = POINTS[m]
-    size = m + _TAPS - 1
-    assert len(points) == size - 1, "all points but the one at infinity"
-
-    def power_rows(count: int) -> list[list[Fraction]]:
-        return [[a**i for a in points] + [Fraction(int(i == count - 1))] for i in range(count)]
-
-    scale = [math.prod((a - b for b in points if b != a), start=Fraction(1)) for a in points] + [Fraction(1)]
-    g = zip(*power_rows(_TAPS), strict=True)
-    g_scaled = tuple(tuple(entry / divisor for entry in row) for row, divisor in zip(g, scale, strict=True))
-    without = [_polynomial([b for b in points if b != a]) for a in points]
-    b_rows = [(*coefficients, *[Fraction(0)] * (size - len(coefficients))) for coefficients in without]
-    return tuple(map(tuple, power_rows(m))), g_scaled, (*b_rows, tuple(_polynomial(list(points))))
-
-
-def _polynomial(roots: list[Fraction]) -> tuple[Fraction, ...]:
-    """The coefficients of the product of (z - root), lowest power first."""
-    coefficients = [Fraction(1)]
-    for root in roots:
-        shifted = [Fraction(0), *coefficients]
-        coefficients = [high - root * low for high, low in zip(shifted, [*coefficients, Fraction(0)], strict=True)]
-    return tuple(coefficients)
-
 
 def why_not(problem: ConvProblem) -> str | None:
     window = problem.window
@@ -73,26 +33,36 @@ def why_not(problem: ConvProblem) -> str | None:
         return f"its transforms are not exact, and {problem.dtype} must be"
     if problem.axes > 2:
         return "it is written for one and two axes"
-    if set(window.kernel) != {_TAPS}:
-        return f"its kernels have {_TAPS} taps along each axis, not {'x'.join(map(str, window.kernel))}"
+    if set(window.kernel) != {TAPS}:
+        return f"its kernels have {TAPS} taps along each axis, not {'x'.join(map(str, window.kernel))}"
     if {*window.stride, *window.dilation, *window.input_dilation} != {1}:
         return "it needs stride 1 and dilation 1"
     return None
 
 
 def run(m: int, problem: ConvProblem, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    return run_transformed(m, problem, x, transform_weight(m, problem, w), bias)
+
+
+def transform_weight(m: int, problem: ConvProblem, w: Tensor) -> Tensor:
+    """G g G^T for every kernel: (elements of a tile, groups, k / g, c / g)."""
+    wide, axes, g = summing_dtype(w.dtype), problem.axes, problem.groups
+    g_matrix = _tensor(matrices(m)[1], wide, w.device)
+    kernel = _along_axes(g_matrix, w.to(wide).permute(*range(2, 2 + axes), 0, 1), axes)
+    return kernel.reshape((m + TAPS - 1) ** axes, g, problem.filters // g, -1)
+
+
+def run_transformed(m: int, problem: ConvProblem, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     wide, axes, g = summing_dtype(x.dtype), problem.axes, problem.groups
-    a_t, g_matrix, b_t = (_tensor(matrix, wide, x.device) for matrix in matrices(m))
+    a_t, _, b_t = (_tensor(matrix, wide, x.device) for matrix in matrices(m))
     counts = tuple(-(-size // m) for size in problem.output_size)
-    tile = m + _TAPS - 1
+    tile = m + TAPS - 1
     x = zero_pad(x, problem.window.padding).to(wide)
     x = zero_pad(x, [(0, m * (count - 1) + tile - size) for count, size in zip(counts, x.shape[2:], strict=True)])
     tiles = windows(x, (tile,) * axes, (m,) * axes, (1,) * axes)
     # Tile elements first: (elements, g, c / g, n positions), so that each element is one matrix product over channels.
     tiles = tiles.permute(*range(2 + axes, 2 + 2 * axes), 1, 0, *range(2, 2 + axes))
     data = _along_axes(b_t, tiles, axes).reshape(tile**axes, g, problem.channels // g, -1)
-    kernel = _along_axes(g_matrix, w.to(wide).permute(*range(2, 2 + axes), 0, 1), axes)
-    kernel = kernel.reshape(tile**axes, g, problem.filters // g, -1)
     product = torch.matmul(kernel, data).reshape(*(tile,) * axes, problem.filters, problem.batch, *counts)
     y = _along_axes(a_t, product, axes)
     order = [axis for pair in zip(range(axes + 2, 2 * axes + 2), range(axes), strict=True) for axis in pair]
@@ -126,11 +96,11 @@ def bound(m: int, problem: ConvProblem) -> float:
     return base * min(1.0, once / EPSILON["float32"]) + (direct_bound(problem) if once > EPSILON["float32"] else 0.0)
 
 
-def _cost(m: int, problem: ConvProblem) -> Cost:
-    tile = (m + _TAPS - 1) ** problem.axes
+def _cost(m: int, problem: ConvProblem, transformed: bool = False) -> Cost:
+    tile = (m + TAPS - 1) ** problem.axes
     counts = problem.batch * math.prod(-(-size // m) for size in problem.output_size)
     c, k, g = problem.channels, problem.filters, problem.groups
-    elements = tile * counts * (c + k) + tile * k * c // g
+    elements = tile * counts * (c + k) + (0 if transformed else tile * k * c // g)
     macs = tile * counts * k * c // g
     slower = 2.5 if problem.dtype == "float64" else 1.0
     return Cost(1e-4 + slower * (elements * 3e-9 + macs / 5e10), 4 * 3 * elements)
@@ -139,7 +109,7 @@ def _cost(m: int, problem: ConvProblem) -> Cost:
 def _row(m: int, name: str, why_not_automatic: str | None) -> Algorithm:
     return Algorithm(
         name=name,
-        summary=f"F({m},{_TAPS}): {m} outputs of {_TAPS} taps with {m + _TAPS - 1} products along an axis",
+        summary=f"F({m},{TAPS}): {m} outputs of {TAPS} taps with {m + TAPS - 1} products along an axis",
         run=partial(run, m),
         why_not=why_not,
         cost=partial(_cost, m),
@@ -147,6 +117,9 @@ def _row(m: int, name: str, why_not_automatic: str | None) -> Algorithm:
         local=False,
         exact=False,
         not_automatic=lambda _: why_not_automatic,
+        preparation=Preparation(
+            partial(transform_weight, m), partial(run_transformed, m), partial(_cost, m, transformed=True)
+        ),
     )
 
 

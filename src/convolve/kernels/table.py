@@ -1,0 +1,24 @@
+"""Every kernel there is on this machine: nothing else is ever compiled.
+
+python -m convolve.kernels        compile each one anew and print its seconds
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from convolve.kernels import filters, planes, rows, weight_sums, winograd
+from convolve.kernels.cache import Kernel
+
+DTYPES = ("float32", "float64")
+FAMILIES = (planes, rows, filters, weight_sums)
+
+
+@cache
+def every() -> dict[str, Kernel]:
+    """The kernels by name."""
+    found = [
+        family.kernel(tile, width, dtype) for family in FAMILIES for dtype in DTYPES for tile, width in family.tiles()
+    ]
+    found += [kernel for dtype in DTYPES for kernel in winograd.every(dtype)]
+    return {kernel.name: kernel for kernel in found}

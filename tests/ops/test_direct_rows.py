@@ -1,0 +1,216 @@
+"""The rows of our direct kernels against torch in float64: generated problems, every layout, between pages nobody may touch."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from convolve.geometry import Window
+from convolve.kernels import cache
+from convolve.kernels import filters as filters_kernels
+from convolve.kernels import planes as planes_kernels
+from convolve.kernels import rows as rows_kernels
+from convolve.kernels import weight_sums as sums_kernels
+from convolve.kernels.table import every
+from convolve.ops import direct_call, engine
+from convolve.ops.algorithm import Algorithm
+from convolve.ops.algorithms import filters, planes, torch_row, weight_sums
+from convolve.ops.positions import Blocks
+from convolve.problem import ROLES, ConvProblem, Role
+from guard_pages import guarded, guarded_like
+
+ROWS = {row.name: row for row in (planes.ALGORITHM, filters.ALGORITHM, weight_sums.ALGORITHM)}
+MODULES = {"planes": planes, "filters": filters, "weight_sums": weight_sums}
+
+
+def problems(row: Algorithm, seed: int, count: int, largest: int = 23) -> Iterator[ConvProblem]:
+    """Random problems that the row serves, small and odd."""
+    draw = random.Random(f"{row.name} {seed}")
+    while count > 0:
+        axes, groups = draw.choice([1, 2, 2, 3]), draw.choice([1, 1, 2, 3])
+        per_axis = range(axes)
+        role: Role = "weight_gradient" if row.name == "weight_sums" else draw.choice(ROLES[:2])
+        spread = draw.choice([1, 1, 2, 3]) if role != "weight_gradient" else 1
+        window = Window(
+            tuple(draw.randint(1, 5) for _ in per_axis),
+            tuple(draw.randint(1, 3) if spread == 1 else 1 for _ in per_axis),
+            tuple((draw.randint(-1, 3), draw.randint(-1, 3)) for _ in per_axis),
+            tuple(draw.randint(1, 3) for _ in per_axis),
+            (spread,) * axes,
+        )
+        problem = ConvProblem(
+            draw.randint(1, 3),
+            groups * draw.randint(1, 4),
+            groups * draw.choice([1, 1, 2, 3, 5, 7, 16, 17, 33]),
+            tuple(draw.randint(1, largest if axes < 3 else 11) for _ in per_axis),
+            window,
+            groups,
+            draw.choice(["float32", "float64"]),
+            role,
+            "channels_last" if axes > 1 and draw.random() < 0.4 else "channels_first",
+        )
+        fits = all(n > 0 for n in problem.output_size) and 0 not in problem.result_shape
+        if fits and row.why_not(problem) is None:
+            count -= 1
+            yield problem
+
+
+def operands(problem: ConvProblem) -> tuple[Tensor, Tensor, Tensor]:
+    """Random operands of the problem's layout, and a bias."""
+    generator = torch.Generator().manual_seed(problem.macs % 1000)
+    dtype = getattr(torch, problem.dtype)
+    a, b = (torch.randn(shape, dtype=dtype, generator=generator) for shape in problem.operand_shapes)
+    if problem.layout == "channels_last":
+        last = torch.channels_last if problem.axes == 2 else torch.channels_last_3d
+        a, b = a.contiguous(memory_format=last), b.contiguous(memory_format=last)
+    return a, b, torch.randn(problem.result_shape[1], dtype=dtype, generator=generator)
+
+
+def check(row: Algorithm, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> None:
+    want = torch_row.run(
+        replace(problem, dtype="float64"), a.double(), b.double(), None if bias is None else bias.double()
+    )
+    got = row.run(problem, a, b, bias)
+    assert got.shape == want.shape
+    assert got.dtype == a.dtype
+    # The bound speaks of the rms of many results; a single small one is measured against its operands.
+    scale = max(float(want.square().mean().sqrt()), float(a.square().mean().sqrt() * b.square().mean().sqrt()), 1e-9)
+    worst = float((got - want).abs().max()) / scale
+    assert worst <= 4 * row.bound(problem), (str(problem), worst, row.bound(problem))
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_row_computes_what_torch_computes_in_float64(name: str, seed: int) -> None:
+    for problem in problems(ROWS[name], seed, 60):
+        a, b, bias = operands(problem)
+        check(ROWS[name], problem, a, b, bias if seed % 2 and problem.role != "weight_gradient" else None)
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("at_end", [True, False])
+def test_a_row_touches_nothing_beside_its_operands(name: str, at_end: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def between_pages(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        order = sorted(range(len(shape)), key=lambda axis: -strides[axis])
+        dense = guarded([shape[axis] for axis in order], dtype, at_end)
+        return dense.permute([order.index(axis) for axis in range(len(shape))])
+
+    def scratch(size: int) -> int:
+        return guarded([-(-size // 64) * 64], torch.uint8, at_end).data_ptr()
+
+    monkeypatch.setattr(direct_call.torch, "empty_strided", between_pages)
+    monkeypatch.setattr(engine, "scratch", scratch)
+    for problem in problems(ROWS[name], 9, 60):
+        a, b, bias = operands(problem)
+        given = None if problem.role == "weight_gradient" else guarded_like(bias, at_end)
+        check(ROWS[name], problem, guarded_like(a, at_end), guarded_like(b, at_end), given)
+
+
+TILES = {
+    "planes": [(tile, False) for tile in planes_kernels.tiles()] + [(tile, True) for tile in rows_kernels.tiles()],
+    "filters": [(tile, False) for tile in filters_kernels.tiles()],
+    "weight_sums": [(tile, False) for tile in sums_kernels.tiles()],
+}
+
+
+@pytest.mark.parametrize(("name", "tile", "single"), [(name, *tile) for name, tiles in TILES.items() for tile in tiles])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_kernel_is_right_whether_or_not_it_would_be_chosen(
+    name: str, tile: tuple[int, int], single: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, row = MODULES[name], ROWS[name]
+    role = " weight_gradient" if name == "weight_sums" else ""
+    filters_of = (1,) if single else (1, 5, 18)
+    for k, size, rest in itertools.product(
+        filters_of, ("1x7", "13x37", "9x70"), ("5x5 p2", "4x3 p1:2x0", "5x3 s1x2 p2")
+    ):
+        problem = ConvProblem.parse(f"2x2x{size} k{k} {rest} {dtype}{role}")
+        chosen = module.blocks(problem, 2)
+
+        def cut(_: ConvProblem, __: int, chosen: Blocks = chosen) -> Blocks:
+            across = planes.SINGLE if single else max(d for d in (1, 2, 3, 4) if tile[1] % d == 0)
+            return replace(chosen, tile=tile[0], width=tile[1], chunks=1, across=across if name == "planes" else 0)
+
+        monkeypatch.setattr(module, "blocks", cut)
+        monkeypatch.setattr(direct_call, "_PLANS", {})
+        a, b, bias = operands(problem)
+        check(row, problem, a, b, None if role else bias)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("name", ["planes", "filters"])
+def test_strided_expanded_and_unaligned_views_are_read_in_place(name: str) -> None:
+    problem = ConvProblem.parse("2x3x9x11 k5 3x3 p1")
+    x, w = torch.randn(2, 3, 9, 11), torch.randn(5, 3, 3, 3)
+    views = [
+        torch.randn(11, 9, 3, 2).permute(3, 2, 1, 0),
+        torch.randn(2, 6, 18, 22)[:, ::2, ::2, ::2],
+        torch.randn(1, 3, 9, 11).expand(2, 3, 9, 11),
+        torch.randn(2 * 3 * 9 * 11 + 1)[1:].view(2, 3, 9, 11),
+    ]
+    for view in views:
+        check(ROWS[name], problem, view, w, None)
+    for weight in (torch.randn(3, 3, 3, 5).permute(3, 2, 0, 1), torch.randn(1, 3, 3, 3).expand(5, 3, 3, 3)):
+        check(ROWS[name], problem, x, weight, torch.randn(10)[::2])
+
+
+@pytest.mark.parametrize("name", ["planes", "filters"])
+def test_an_image_alone_gives_the_same_bits_as_in_a_batch_and_on_any_number_of_threads(name: str) -> None:
+    threads = torch.get_num_threads()
+    x, w = torch.randn(5, 3, 33, 29), torch.randn(7, 3, 5, 3)
+    try:
+        results = []
+        for count, batch in itertools.product((1, 2, 3), (x, x[:1])):
+            torch.set_num_threads(count)
+            problem = ConvProblem.parse(f"{len(batch)}x3x33x29 k7 5x3 p2")
+            results.append(ROWS[name].run(problem, batch, w, None)[:1])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(results[0], other) for other in results[1:])
+
+
+@pytest.mark.parametrize("name", ["planes", "filters", "weight_sums"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_nan_and_inf_reach_what_the_definition_says(name: str, value: float) -> None:
+    role = " weight_gradient" if name == "weight_sums" else ""
+    for text in ("1x2x13x19 k3 3x3 p1", "1x1x13x37 k1 5x3 p2", "1x2x7x7 k17 3x3 s2 p1"):
+        problem = ConvProblem.parse(text + role)
+        for place in (0, 1):
+            pair = list(operands(problem)[:2])
+            pair[place].view(-1)[pair[place].numel() // 2] = value
+            want, got = torch_row.run(problem, *pair, None), ROWS[name].run(problem, *pair, None)
+            assert torch.equal(torch.isnan(want), torch.isnan(got)), (text, place)
+            assert torch.equal(torch.isinf(want), torch.isinf(got)), (text, place)
+
+
+def test_denormal_numbers_are_kept() -> None:
+    x, w = torch.full((1, 1, 5, 40), 1e-39), torch.ones(1, 1, 1, 1)
+    for row in (planes, filters):
+        assert torch.equal(row.run(ConvProblem.parse("1x1x5x40 k1 1"), x, w, None), x)
+
+
+def test_only_listed_kernels_are_ever_compiled() -> None:
+    assert set(cache.compiled()) <= set(every())
+    stranger = cache.Kernel("stranger", "float32", lambda: "", lambda: "")
+    with pytest.raises(AssertionError, match="stranger is not in the table of kernels"):
+        cache.loaded(stranger)
+
+
+@pytest.mark.slow
+def test_the_kernels_for_avx2_are_right_too() -> None:
+    if "NUMBA_CPU_NAME" in os.environ:
+        pytest.skip("already running for another processor")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", __file__]
+    done = subprocess.run(
+        command, env={**os.environ, "NUMBA_CPU_NAME": "haswell"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
