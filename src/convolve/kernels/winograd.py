@@ -384,7 +384,10 @@ def kernel(arguments):
         u_here, v_here = pointer(u), v
 {start}
         for b in range(0, channels, LANES):
-            for c in range(min(LANES, channels - b)):
+            some = channels - b  # min() would be a call, and save every register
+            if some > LANES:
+                some = LANES
+            for c in range(some):
 {panel}
 {chr(10).join(steps)}
                 u_here = shift(u_here, {VECTORS} * LANES)

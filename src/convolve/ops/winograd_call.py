@@ -22,11 +22,13 @@ from convolve.kernels.machine import machine
 from convolve.ops import engine, positions
 from convolve.problem import DTYPE_BYTES, ConvProblem
 
-L2_BYTES, L3_BYTES = 1 << 20, 32 << 20
-# Bytes per cycle of one core from the third cache and from memory, and cycles of one transformed vector's instructions.
-L3_RATE, MEMORY_RATE = 10.0, 3.0
-FORWARD_CYCLES, INVERSE_CYCLES, TRANSPOSED_CYCLES = 7.0, 6.0, 3.0
-_MOST_TILES = 192
+L2_BYTES = 1 << 20
+# Cycles of one vector (AVX-512: a 64-byte line) by a transform, transposed besides, and of a line from the caches that are shared:
+# the hardware brings weights in order and early, so they cost little; V and M that leave the second-level cache cost more.
+FORWARD_CYCLES, INVERSE_CYCLES, TRANSPOSED_CYCLES = 6.0, 5.0, 4.5
+WEIGHT_LINE, SPILLED_LINE = 1.0, 8.0
+PASS_CYCLES, CALL_CYCLES, BLOCK_CYCLES = 30.0, 25.0, 500.0
+_MOST_TILES = 112
 _MOST_PLANS = 1024
 _POINTERS = struct.Struct(f"{kernels.ARGUMENTS.index('forward')}q")
 _WEIGHT_POINTERS = struct.Struct("3q")
@@ -124,15 +126,13 @@ def _cuts(m: int, problem: ConvProblem, threads: int) -> Iterator[Blocks]:
                 panels = -(-sizes.panels // parts)
                 for some in {1, min(2, panels), min(4, panels)}:
                     m_bytes = sizes.elements * block * sizes.panel * some * sizes.width
-                    product = sizes.channels * max(2.0 * rows, rows + 3.0) + 4.0 * rows + 40
-                    work = sizes.elements * panels * passes * product
-                    work += block * (forward + panels * inverse)
-                    # The weights come once per block, V once per inverse transform, unless the second-level cache keeps them.
-                    spilled = v_bytes + m_bytes > 0.75 * L2_BYTES
-                    v_read = v_bytes * -(-panels // some) if spilled else 0
-                    rate = L3_RATE if weight_bytes * problem.groups + v_bytes * threads < 0.6 * L3_BYTES else MEMORY_RATE
-                    u_read = weight_bytes / parts
-                    work += v_read / L3_RATE + u_read / rate + m_bytes / L3_RATE * (m_bytes > 0.75 * L2_BYTES)
+                    product = passes * (sizes.channels * max(2.0 * rows, rows + 4.0) + 4.0 * rows + PASS_CYCLES)
+                    work = sizes.elements * panels * (product + CALL_CYCLES)
+                    work += block * (forward + panels * inverse) + BLOCK_CYCLES
+                    work += weight_bytes / parts / 64 * WEIGHT_LINE
+                    if v_bytes + m_bytes > 0.75 * L2_BYTES:
+                        spilled = v_bytes * -(-panels // some) + 2 * m_bytes * (panels / some)
+                        work += spilled / 64 * SPILLED_LINE
                     yield Blocks(rows, block, some, parts, work * -(-tasks // threads))
             if count == 1:
                 break
