@@ -5,14 +5,14 @@ that, over all tiles, channels and filters, element e is one matrix product M[e]
 
     weights    U[panel][e][c][a panel of filters] = G w G^T         once per call, or kept by the caller
     forward    V[e][block of c][tile][lane of c]  = B^T x B         for a block of tiles
-    products   M[panel][e][tile][a panel of filters]                 RxP vectors in registers: kernel `product`
+    products   M[e][tile][a panel of filters]                        RxP vectors in registers: kernel `product`
     inverse    y = A^T M A + bias                                    straight into the result
 
 Every thread takes blocks of tiles through the last three steps, so V and M are its own and never leave its caches: kernel `driver`
 calls the other three. Transforms go along the columns of a run of tiles first, which neighbours share, and then along the rows.
 Maps whose channels do not lie side by side are transposed in registers on the way in and out, LANES x LANES at a time.
 
-Traffic per tile and vector of channels, F(4): 16 new inputs read, 36 vectors of V written and read once per panel, 36 of M
+Traffic per tile and vector of channels, F(4): 16 new inputs read, 36 vectors of V written, and read once per panel; 36 of M
 written and read; the products do 36 multiply-adds of vectors per filter of a vector. A vector of U is read once per block of tiles.
 
 The transforms are generated from the exact matrices. Rows at the points +a and -a have the same even and opposite odd
@@ -56,11 +56,11 @@ ARGUMENTS = (
     "y_n", "y_k", "y_h", "y_w", "out_h", "out_w",
     "tile_rows", "tile_columns",  # tiles of a map
     "tiles", "rows",  # tiles of a block, of the products' register tile
-    "parts", "some_panels",  # shares of the filters; panels between two inverse transforms
+    "parts",  # shares of the filters
     "v_element", "m_element",  # from one element to the next
 )  # fmt: skip
-# What the driver tells both transforms, behind its own arguments: addresses, and which tiles and panels.
-BLOCK = ("v", "m", "temp", "finite", "first_tile", "count", "group", "first_panel", "last_panel")
+# What the driver tells both transforms, behind its own arguments: addresses, and which tiles and panel.
+BLOCK = ("v", "m", "temp", "finite", "first_tile", "count", "group", "panel")
 WEIGHTS_ARGUMENTS = (
     "w", "u", "scratch", "thread_size", "groups", "channels", "filters",
     "w_g", "w_k", "w_c", "w_r", "w_s",
@@ -134,8 +134,7 @@ def kernel(arguments):
 {_unpack(ARGUMENTS)}
     v = shift(pointer(scratch), thread * thread_size)
     m = shift(v, elements * v_element)
-    panel_size = elements * m_element
-    finite = shift(m, some_panels * panel_size)
+    finite = shift(m, elements * m_element)
     block = int64_pointer(address(shift(finite, LANES)))
     told = shift(block, {len(places) + HEADER})
     temp = shift(finite, LANES + {_TOLD})
@@ -157,16 +156,13 @@ def kernel(arguments):
         block[{places["first_tile"]}], block[{places["count"]}], block[{places["group"]}] = first_tile, count, g
         told[{product["passes"]}] = (count + rows - 1) // rows
         call(forward, block)
-        stop = (part + 1) * panels // parts
-        for first in range(part * panels // parts, stop, some_panels):
-            last = min(first + some_panels, stop)
+        for panel in range(part * panels // parts, (part + 1) * panels // parts):
             for e in range(elements):
-                for p in range(first, last):
-                    told[{product["v"]}] = address(shift(v, e * v_element))
-                    told[{product["u"]}] = address(shift(pointer(u), ((g * panels + p) * elements + e) * u_element))
-                    told[{product["m"]}] = address(shift(m, (p - first) * panel_size + e * m_element))
-                    call(product, told)
-            block[{places["first_panel"]}], block[{places["last_panel"]}] = first, last
+                told[{product["v"]}] = address(shift(v, e * v_element))
+                told[{product["u"]}] = address(shift(pointer(u), ((g * panels + panel) * elements + e) * u_element))
+                told[{product["m"]}] = address(shift(m, e * m_element))
+                call(product, told)
+            block[{places["panel"]}] = panel
             call(inverse, block)
     pointer(flags)[thread] = total(load(finite, 0))
 """
@@ -221,7 +217,7 @@ def kernel(arguments):
 
 
 def inverse_source(m: int, lanes: int) -> str:
-    """The kernel that writes the results of a block of tiles and some panels, and notes whether all are finite."""
+    """The kernel that writes the results of a block of tiles and a panel, and notes whether all are finite."""
     n, pitch, run = m + 2, _pitch(m, lanes), run_length(m, lanes)
     transformed = transform(matrices(m)[0], "i", "o", 20)
     return f"""
@@ -230,15 +226,15 @@ def kernel(arguments):
     m, temp = pointer(m), pointer(temp)
     strip = shift(temp, {n * pitch})
     good = load(pointer(finite), 0)
-    for p in range((last_panel - first_panel) * {VECTORS}):
-        k = (first_panel * {VECTORS} + p) * LANES
+    for p in range({VECTORS}):
+        k = (panel * {VECTORS} + p) * LANES
         lanes = min(LANES, filters - k)
         if lanes <= 0:
             continue
         constant = zero()
         if bias != 0:
             constant = load_first(pointer(bias), group * filters + k, lanes)
-        results = shift(m, p // {VECTORS} * elements * m_element + p % {VECTORS} * LANES)
+        results = shift(m, p * LANES)
         t = 0
         while t < count:
 {_run(run, 12)}

@@ -26,8 +26,9 @@ L2_BYTES = 1 << 20
 # Cycles of one vector (AVX-512: a 64-byte line) by a transform, transposed besides, and of a line from the caches that are shared:
 # the hardware brings weights in order and early, so they cost little; V and M that leave the second-level cache cost more.
 FORWARD_CYCLES, INVERSE_CYCLES, TRANSPOSED_CYCLES = 6.0, 5.0, 4.5
-WEIGHT_LINE, SPILLED_LINE = 1.0, 8.0
-PASS_CYCLES, CALL_CYCLES, BLOCK_CYCLES = 30.0, 25.0, 500.0
+WEIGHT_LINE, FAR_WEIGHT_LINE, SPILLED_LINE = 0.3, 3.0, 8.0
+NEAR_WEIGHT_BYTES = 12 << 20
+PASS_CYCLES, CALL_CYCLES, BLOCK_CYCLES = 30.0, 25.0, 300.0
 _MOST_TILES = 112
 _MOST_PLANS = 1024
 _POINTERS = struct.Struct(f"{kernels.ARGUMENTS.index('forward')}q")
@@ -52,8 +53,6 @@ class Blocks(NamedTuple):
     """Tiles of the products' register tile."""
     tiles: int
     """Of a block."""
-    panels: int
-    """Between two inverse transforms."""
     parts: int
     """Shares of the filters."""
     cycles: float
@@ -116,24 +115,24 @@ def _cuts(m: int, problem: ConvProblem, threads: int) -> Iterator[Blocks]:
     forward = sizes.elements * vectors * (FORWARD_CYCLES + transposed)
     inverse = sizes.elements * kernels.VECTORS * (INVERSE_CYCLES + transposed)
     weight_bytes = sizes.weights * sizes.width
+    near = weight_bytes * problem.groups < NEAR_WEIGHT_BYTES
     for rows in kernels.rows():
         for passes in range(1, _MOST_TILES // rows + 1):
             block = rows * passes
             count = -(-tiles // block)
+            m_bytes = sizes.elements * block * sizes.panel * sizes.width
             v_bytes = sizes.elements * block * vectors * sizes.lanes * sizes.width
             for parts in {1, min(threads, sizes.panels)}:
                 tasks = problem.groups * parts * count
                 panels = -(-sizes.panels // parts)
-                for some in {1, min(2, panels), min(4, panels)}:
-                    m_bytes = sizes.elements * block * sizes.panel * some * sizes.width
-                    product = passes * (sizes.channels * max(2.0 * rows, rows + 4.0) + 4.0 * rows + PASS_CYCLES)
-                    work = sizes.elements * panels * (product + CALL_CYCLES)
-                    work += block * (forward + panels * inverse) + BLOCK_CYCLES
-                    work += weight_bytes / parts / 64 * WEIGHT_LINE
-                    if v_bytes + m_bytes > 0.75 * L2_BYTES:
-                        spilled = v_bytes * -(-panels // some) + 2 * m_bytes * (panels / some)
-                        work += spilled / 64 * SPILLED_LINE
-                    yield Blocks(rows, block, some, parts, work * -(-tasks // threads))
+                product = passes * (sizes.channels * max(2.0 * rows, rows + 4.0) + 4.0 * rows + PASS_CYCLES)
+                work = sizes.elements * panels * (product + CALL_CYCLES)
+                work += block * (forward + panels * inverse) + BLOCK_CYCLES
+                work += weight_bytes / parts / 64 * (WEIGHT_LINE if near else FAR_WEIGHT_LINE)
+                share = (v_bytes + m_bytes) / L2_BYTES
+                if share > 0.25:
+                    work += v_bytes * panels / 64 * min(SPILLED_LINE, 2 * share)
+                yield Blocks(rows, block, parts, work * -(-tasks // threads))
             if count == 1:
                 break
 
@@ -174,7 +173,7 @@ def _planned(m: int, problem: ConvProblem, x: tuple[int, ...], threads: int) -> 
     # One more line, so that the elements of a tile do not all meet in one set of the cache.
     v_element = (vectors * cut.tiles + 1) * sizes.lanes
     m_element = (cut.tiles * kernels.VECTORS + 1) * sizes.lanes
-    thread_size = sizes.elements * (v_element + cut.panels * m_element) + kernels.scratch_elements(m, sizes.lanes)
+    thread_size = sizes.elements * (v_element + m_element) + kernels.scratch_elements(m, sizes.lanes)
     slack = 16 * sizes.lanes  # the last pass of a block may read rows that no tile fills
     values = {
         "forward": loaded(kernels.forward(m, problem.dtype)).address,
@@ -188,7 +187,7 @@ def _planned(m: int, problem: ConvProblem, x: tuple[int, ...], threads: int) -> 
         "before_h": before_h, "before_w": before_w,
         "y_n": y[0], "y_k": y[1], "y_h": y[2], "y_w": y[3], "out_h": out_h, "out_w": out_w,
         "tile_rows": sizes.tile_rows, "tile_columns": sizes.tile_columns,
-        "tiles": cut.tiles, "rows": cut.rows, "parts": cut.parts, "some_panels": cut.panels,
+        "tiles": cut.tiles, "rows": cut.rows, "parts": cut.parts,
         "v_element": v_element, "m_element": m_element,
     }  # fmt: skip
     return _Plan(
