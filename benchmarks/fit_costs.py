@@ -5,7 +5,7 @@
 Every row that can serve a problem is timed by the path of a call (`convolve.ops.measure`). For each bucket (row, role, kind of channels,
 dtype, layout) with enough problems, coefficients >= 0 of the features in `ops/costs.py` are fitted by least squares of relative errors,
 then refined on the logarithm of the time. Problems come from a seeded generator and from benchmarks/problems.py; each fifth is held
-out, and the spread of measured over estimated times there is printed and kept in the file. `--row` fits these rows only and keeps the others.
+dtype, layout) with enough problems, coefficients >= 0 of the features in `ops/costs.py` are fitted to the relative error, then
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def _by_estimate() -> None:
-    """The tests choose by estimates, whatever this machine has measured; tests of wisdom bring their own."""
-    import convolve
+    """Every test chooses by estimates, whatever this machine has measured; tests of wisdom bring their own."""
+    from convolve.ops import measure, wisdom
 
-    convolve.use_wisdom(enabled=False)
+    if wisdom.in_use() != (None, False):
+        measure.use_wisdom(enabled=False)

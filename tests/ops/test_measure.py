@@ -67,8 +67,8 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache; the file of this machine in it."""
-    monkeypatch.setenv("CONVOLVE_CACHE", str(tmp_path))
+    """An empty cache for wisdom alone (compiled kernels stay where they are); the file of this machine in it."""
+    monkeypatch.setattr(wisdom, "cache_folder", lambda: tmp_path)
     convolve.use_wisdom()
     yield wisdom.default_place()
     monkeypatch.undo()
@@ -208,11 +208,19 @@ def test_results_within_the_block_are_right_and_nothing_of_the_caller_changes(pl
 # -- the file
 
 
+def test_the_file_lies_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVOLVE_CACHE", str(tmp_path))
+    assert wisdom.default_place().parent == tmp_path
+    monkeypatch.delenv("CONVOLVE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert wisdom.default_place().parent == tmp_path / "convolve"
+
+
 def test_another_process_uses_what_this_one_learned(place: Path) -> None:
     with convolve.measure(seconds=0.01) as found:
         call()
     assert place.exists()
-    code = f"import convolve; print(convolve.why({TEXT!r}))"
+    code = f"import convolve; convolve.use_wisdom({str(place)!r}); print(convolve.why({TEXT!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
     assert "* measured on this machine" in done.stdout
     assert f"> {found.timings[0].now}" in done.stdout
@@ -331,7 +339,7 @@ def test_sixteen_threads_measure_each_problem_once(place: Path) -> None:
 
 def test_two_processes_at_once_lose_nothing(place: Path) -> None:
     code = (
-        "import sys; from convolve.ops.measure import measure_problems\n"
+        f"import sys; from convolve.ops.measure import measure_problems, use_wisdom; use_wisdom({str(place)!r})\n"
         "for n in range(6): measure_problems([f'1x2x{5 + n}x{sys.argv[1]} k3 3x3'], seconds=0.001)"
     )
     running = [

@@ -45,6 +45,11 @@ def copy_row(x, x_step, y, count):
             i += LANES
         if i < count:
             store_first(y, i, load_first(x, i, count - i), count - i)
+    elif x_step == 2:
+        for i in range(0, count, LANES):
+            left = 2 * (count - i) - 1  # up to the last that is wanted: no further
+            a, b = load_first(x, 2 * i, left), load_first(x, 2 * i + LANES, left - LANES)
+            store_first(y, i, evens(a, b), count - i)
     else:
         for i in range(count):
             y[i] = x[i * x_step]

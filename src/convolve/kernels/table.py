@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from functools import cache
 
-from convolve.kernels import filters, planes, rows, weight_sums, winograd
+from convolve.kernels import depthwise, filters, planes, pool_lanes, pool_rows, rows, weight_sums, winograd
 from convolve.kernels.cache import Kernel
 
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
+OTHERS = (depthwise, pool_rows, pool_lanes, winograd)  # whose kernels differ in more than a tile
 
 
 @cache
@@ -20,5 +21,5 @@ def every() -> dict[str, Kernel]:
     found = [
         family.kernel(tile, width, dtype) for family in FAMILIES for dtype in DTYPES for tile, width in family.tiles()
     ]
-    found += [kernel for dtype in DTYPES for kernel in winograd.every(dtype)]
+    found += [kernel for family in OTHERS for dtype in DTYPES for kernel in family.every(dtype)]
     return {kernel.name: kernel for kernel in found}

@@ -68,6 +68,20 @@ def shift(typing: Any, pointer: Any, count: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typing: Any, pointer: Any, i: Any) -> Any:
+    """Ask for the line of p[i] to be brought into the L2 cache; any address will do."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.gep(args[0], [context.cast(builder, args[1], signature.args[1], types.int64)])
+        kind = ir.FunctionType(ir.VoidType(), [place.type, _INT32, _INT32, _INT32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [place, ir.Constant(_INT32, 0), ir.Constant(_INT32, 2), ir.Constant(_INT32, 1)])
+        return context.get_dummy_value()
+
+    return types.void(pointer, i), codegen
+
+
+@intrinsic
 def call_int(typing: Any, function: Any) -> Any:
     """What the C function `int f(void)` at this address returns."""
 
@@ -102,6 +116,7 @@ def _pointer(to: Any) -> Any:
 
 
 int64_pointer = _pointer(types.int64)
+byte_pointer = _pointer(types.uint8)
 
 
 @cache
@@ -240,6 +255,64 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         return builder.select(beats, b, a)
 
     @intrinsic
+    def where_larger(typing: Any, a: Any, b: Any, p: Any, q: Any) -> Any:
+        """q in the lanes in which larger(a, b) is b, p in the others."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            a, b, p, q = args
+            beats = builder.or_(builder.fcmp_ordered(">", b, a), builder.fcmp_unordered("uno", b, b))
+            return builder.select(beats, q, p)
+
+        return vector(a, b, p, q), codegen
+
+    @intrinsic
+    def where_equal(typing: Any, a: Any, b: Any, c: Any) -> Any:
+        """c in the lanes in which a is b, 0 in the others."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            a, b, c = args
+            return builder.select(builder.fcmp_ordered("==", a, b), c, ir.Constant(kind, [0.0] * lanes))
+
+        return vector(a, b, c), codegen
+
+    def shuffled(numbers: list[int], words: str) -> Any:
+        @intrinsic
+        def operation(typing: Any, a: Any, b: Any) -> Any:
+            def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(_INT32, lanes), numbers))
+
+            return vector(a, b), codegen
+
+        operation.__doc__ = words
+        return operation
+
+    bytes_kind = ir.VectorType(ir.IntType(8), lanes)
+
+    @intrinsic
+    def load_bytes(typing: Any, pointer: Any, i: Any) -> Any:
+        """The bytes p[i], p[i + 1], … as numbers."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            where = builder.bitcast(place(context, builder, signature, args), bytes_kind.as_pointer())
+            value = builder.load(where)
+            value.align = 1
+            return builder.uitofp(builder.zext(value, ir.VectorType(_INT32, lanes)), kind)
+
+        return vector(pointer, i), codegen
+
+    @intrinsic
+    def store_bytes(typing: Any, pointer: Any, i: Any, value: Any) -> Any:
+        """Whole numbers from 0 to 255 as bytes."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            where = builder.bitcast(place(context, builder, signature, args), bytes_kind.as_pointer())
+            numbers = builder.fptosi(args[2], ir.VectorType(_INT32, lanes))
+            builder.store(builder.trunc(numbers, bytes_kind), where).align = 1
+            return context.get_dummy_value()
+
+        return types.void(pointer, i, value), codegen
+
+    @intrinsic
     def total(typing: Any, a: Any) -> Any:
         """The sum of the lanes, as a balanced tree: always in the same order."""
 
@@ -319,10 +392,12 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         "LANES": lanes,
         "pointer": _pointer(scalar),
         "int64_pointer": int64_pointer,
+        "byte_pointer": byte_pointer,
         "address": address,
         "shift": shift,
         "call_int": call_int,
         "call": call,
+        "prefetch": prefetch,
         "load": load,
         "load_first": load_first,
         "load_between": load_between,
@@ -335,6 +410,19 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         "add": binary(lambda builder, a, b: builder.fadd(a, b), "a + b"),
         "sub": binary(lambda builder, a, b: builder.fsub(a, b), "a - b"),
         "mul": binary(lambda builder, a, b: builder.fmul(a, b), "a b"),
+        "div": binary(lambda builder, a, b: builder.fdiv(a, b), "a / b"),
+        "evens": shuffled(list(range(0, 2 * lanes, 2)), "Of the numbers of a, then b: the first, the third, …"),
+        "odds": shuffled(list(range(1, 2 * lanes, 2)), "Of the numbers of a, then b: the second, the fourth, …"),
+        "zip_first": shuffled(
+            [i // 2 + lanes * (i % 2) for i in range(lanes)], "a[0], b[0], a[1], …: the first half of a and b in turns."
+        ),
+        "zip_last": shuffled(
+            [(i + lanes) // 2 + lanes * (i % 2) for i in range(lanes)], "The second half of a and b in turns."
+        ),
+        "where_larger": where_larger,
+        "where_equal": where_equal,
+        "load_bytes": load_bytes,
+        "store_bytes": store_bytes,
         "larger": binary(
             larger, "The larger of a and b: a where they are equal, and NaN where either is, b's where both are."
         ),

@@ -21,7 +21,8 @@ from torch import Tensor
 from convolve.errors import UsageError
 from convolve.geometry import checked
 from convolve.ops.arguments import Padding, Size, check_rank, window_for
-from convolve.ops.pooling import Plan, Pooling, pool, pool_with_indices
+from convolve.ops.pool_kernels import pool, pool_with_indices
+from convolve.ops.pooling import Plan, Pooling
 
 
 @overload

@@ -14,7 +14,7 @@ from torch import Tensor
 from convolve.errors import ShapeError, UnknownNameError
 from convolve.ops.arguments import Padding, Size
 from convolve.ops.pool import plan_for
-from convolve.ops.pooling import pool
+from convolve.ops.pool_kernels import pool
 
 TrainableMode = Literal["sum", "avg", "max"]
 

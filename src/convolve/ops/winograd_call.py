@@ -1,8 +1,8 @@
 """One call of Winograd's kernels: how the work is cut into blocks, and everything but the addresses packed once per problem and layout.
 
 What the kernels do stands in convolve/kernels/winograd.py. The input gradient is the same convolution over a weight that is read
-turned around, with its channels swapped. The cut comes from a small model of the caches: a block of tiles is large enough to pay for reading
-the weights once, and small enough for its transforms to stay in the second-level cache.
+turned around, with its channels swapped. The cut comes from a small model of the caches, fitted on Zen 4: the smallest blocks of tiles
+that fill the register tile, since the hardware brings the weights of each block in time, unless these come from memory.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from convolve.kernels import winograd as kernels
 from convolve.kernels.cache import loaded
-from convolve.kernels.machine import machine
+from convolve.kernels.machine import machine, why_no_kernels
 from convolve.ops import engine, positions
+from convolve.ops.algorithm import Cost
 from convolve.problem import DTYPE_BYTES, ConvProblem
 
 L2_BYTES = 1 << 20
@@ -28,6 +29,8 @@ L2_BYTES = 1 << 20
 FORWARD_CYCLES, INVERSE_CYCLES, TRANSPOSED_CYCLES = 6.0, 5.0, 4.5
 WEIGHT_LINE, FAR_WEIGHT_LINE, SPILLED_LINE = 0.3, 3.0, 8.0
 NEAR_WEIGHT_BYTES = 12 << 20
+WEIGHT_CYCLES, WRITTEN_LINE = 250.0, 12.0
+CALL_SECONDS, CLOCK = 1.5e-5, 5e9
 PASS_CYCLES, CALL_CYCLES, BLOCK_CYCLES = 30.0, 25.0, 300.0
 _MOST_TILES = 112
 _MOST_PLANS = 1024
@@ -43,7 +46,7 @@ def why_not(problem: ConvProblem) -> str | None:
         return f"its kernels run on a CPU, not on {problem.device}"
     if problem.dtype not in ("float32", "float64"):
         return f"its kernels are written for float32 and float64, not {problem.dtype}"
-    return engine.why_no_engine()
+    return why_no_kernels()
 
 
 class Blocks(NamedTuple):
@@ -137,6 +140,16 @@ def _cuts(m: int, problem: ConvProblem, threads: int) -> Iterator[Blocks]:
                 break
 
 
+def cost(m: int, problem: ConvProblem, prepared: bool = False) -> Cost:
+    """The estimate of one core, as the other rows give it; `prepared`: with transformed weights."""
+    sizes, cut = _Sizes.of(m, problem), blocks(m, problem, 1)
+    weights = problem.groups * sizes.weights
+    vectors = weights / sizes.elements / sizes.lanes
+    cycles = cut.cycles + (0 if prepared else vectors * WEIGHT_CYCLES + weights * sizes.width / 64 * WRITTEN_LINE)
+    kept = 0 if prepared else weights * sizes.width
+    return Cost(CALL_SECONDS + cycles / CLOCK + problem.bytes * 1e-10, kept + _thread_size(sizes, cut) * sizes.width)
+
+
 @dataclass(frozen=True)
 class _Plan:
     problem: ConvProblem
@@ -169,17 +182,12 @@ def _planned(m: int, problem: ConvProblem, x: tuple[int, ...], threads: int) -> 
     (before_h, _), (before_w, _) = convolution.window.padding
     out_h, out_w = convolution.output_size
     y = positions.result_strides(problem)
-    vectors = -(-sizes.channels // sizes.lanes)
-    # One more line, so that the elements of a tile do not all meet in one set of the cache.
-    v_element = (vectors * cut.tiles + 1) * sizes.lanes
-    m_element = (cut.tiles * kernels.VECTORS + 1) * sizes.lanes
-    thread_size = sizes.elements * (v_element + m_element) + kernels.scratch_elements(m, sizes.lanes)
-    slack = 16 * sizes.lanes  # the last pass of a block may read rows that no tile fills
+    v_element, m_element = _strides(sizes, cut)
     values = {
         "forward": loaded(kernels.forward(m, problem.dtype)).address,
         "product": loaded(kernels.product(cut.rows, problem.dtype)).address,
         "inverse": loaded(kernels.inverse(m, problem.dtype)).address,
-        "elements": sizes.elements, "thread_size": positions.aligned(thread_size + slack),
+        "elements": sizes.elements, "thread_size": _thread_size(sizes, cut),
         "batch": problem.batch, "groups": problem.groups, "channels": sizes.channels, "filters": sizes.filters,
         "x_n": x[0], "x_c": x[1], "x_h": x[2], "x_w": x[3],
         # What lies behind the last input that a result needs is not read: it may be cropped.
@@ -197,6 +205,19 @@ def _planned(m: int, problem: ConvProblem, x: tuple[int, ...], threads: int) -> 
         values["thread_size"] * sizes.width * threads,
         y,
         threads,
+    )
+
+
+def _strides(sizes: _Sizes, cut: Blocks) -> tuple[int, int]:
+    """From one element of a tile to the next, in V and in M: a line more, so that they do not all meet in one set of the cache."""
+    vectors = -(-sizes.channels // sizes.lanes)
+    return (vectors * cut.tiles + 1) * sizes.lanes, (cut.tiles * kernels.VECTORS + 1) * sizes.lanes
+
+
+def _thread_size(sizes: _Sizes, cut: Blocks) -> int:
+    """Scratch of one thread."""
+    return positions.aligned(
+        sizes.elements * sum(_strides(sizes, cut)) + kernels.scratch_elements(sizes.m, sizes.lanes)
     )
 
 

@@ -161,7 +161,7 @@ def _content(path: Path) -> Any:
     """The JSON value in a file; an error as itself."""
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return _ABSENT
     except (OSError, ValueError, RecursionError) as error:
         return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from convolve.ops.algorithm import Algorithm
 from convolve.ops.algorithms import (
     channels_last,
+    depthwise,
     direct,
     fft,
     filters,
@@ -25,6 +26,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     planes.ALGORITHM,
     filters.ALGORITHM,
     weight_sums.ALGORITHM,
+    depthwise.ALGORITHM,
     winograd.ALGORITHM,
     winograd.SMALL,
     winograd.LARGE,

@@ -3,10 +3,10 @@
     y = A^T [ (G g) * (B^T d) ]          one axis; on two axes the same along both
 
 d is a tile of m + 2 inputs, g the kernel, * the product of the transformed elements, summed over channels: one matrix product
-per element. Interpolation at the points 0, +-a, ... and infinity gives the three matrices (Toom-Cook, transposed), here from
-exact fractions. Sources: Winograd 1980; Lavin & Gray 2015 (arXiv 1509.09308).
+per element. The three matrices: convolve/kernels/minimal_filtering.py. Sources: Winograd 1980; Lavin & Gray 2015 (arXiv 1509.09308).
 
-The points decide the error. Those of F(4), 0, +-5/8, +-3/2, are five times more accurate than the usual 0, +-1, +-2.
+F(2) and F(4) on two axes in float32 and float64 run on a CPU by our kernels (ops/winograd_call.py); everything else by torch's operators,
+here. Both know the same matrices and keep the same bound.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convolve.kernels.minimal_filtering import POINTS, TAPS, Matrix, matrices
-from convolve.ops.algorithm import Algorithm, Cost, Preparation
+from convolve.kernels.minimal_filtering import TAPS, Matrix, matrices
+from convolve.kernels.winograd import SIZES
+from convolve.ops import roles, winograd_call
+from convolve.ops.algorithm import Algorithm, Cost, NotFinite, Preparation
 from convolve.ops.bounds import EPSILON, direct_bound, summing_dtype
 from convolve.ops.windows import windows, with_bias, zero_pad
-from convolve.problem import ConvProblem
+from convolve.problem import ConvProblem, Role
 
+ROLES: tuple[Role, ...] = ("output", "input_gradient")
 # Largest error over the rms of the output, float32, two axes, up to 256 channels; beyond, it grows by their square root.
 BOUND = {2: 5e-6, 4: 2.5e-5, 6: 2e-4}
+
 
 def why_not(problem: ConvProblem) -> str | None:
     window = problem.window
@@ -40,8 +44,34 @@ def why_not(problem: ConvProblem) -> str | None:
     return None
 
 
-def run(m: int, problem: ConvProblem, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-    return run_transformed(m, problem, x, transform_weight(m, problem, w), bias)
+def run(m: int, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    """The output or input gradient."""
+    if has_kernels(m, problem):
+        return _finite(*winograd_call.run(m, problem, a, b, bias))
+    x, w = roles.operands(problem, a, b)
+    convolution = problem.as_convolution()
+    return run_transformed(m, convolution, x, transform_weight(m, convolution, w), bias)
+
+
+def prepare(m: int, problem: ConvProblem, w: Tensor) -> Tensor:
+    return winograd_call.prepare(m, problem, w) if has_kernels(m, problem) else transform_weight(m, problem, w)
+
+
+def run_prepared(m: int, problem: ConvProblem, x: Tensor, prepared: Tensor, bias: Tensor | None) -> Tensor:
+    if has_kernels(m, problem):
+        return _finite(*winograd_call.run_prepared(m, problem, x, prepared, bias))
+    return run_transformed(m, problem, x, prepared, bias)
+
+
+def has_kernels(m: int, problem: ConvProblem) -> bool:
+    """Whether our kernels serve, and not torch's operators."""
+    return m in SIZES and winograd_call.why_not(problem) is None
+
+
+def _finite(result: Tensor, finite: bool) -> Tensor:
+    if not finite:
+        raise NotFinite
+    return result
 
 
 def transform_weight(m: int, problem: ConvProblem, w: Tensor) -> Tensor:
@@ -90,13 +120,16 @@ def _dtype(problem: ConvProblem) -> torch.dtype:
 
 
 def bound(m: int, problem: ConvProblem) -> float:
-    channels = problem.channels / problem.groups
+    convolution = problem.as_convolution()
+    channels = convolution.channels / convolution.groups
     base = BOUND[m] * max(1.0, math.sqrt(channels / 256))
     once = EPSILON[problem.dtype]
     return base * min(1.0, once / EPSILON["float32"]) + (direct_bound(problem) if once > EPSILON["float32"] else 0.0)
 
 
 def _cost(m: int, problem: ConvProblem, transformed: bool = False) -> Cost:
+    if has_kernels(m, problem):
+        return winograd_call.cost(m, problem, transformed)
     tile = (m + TAPS - 1) ** problem.axes
     counts = problem.batch * math.prod(-(-size // m) for size in problem.output_size)
     c, k, g = problem.channels, problem.filters, problem.groups
@@ -114,12 +147,12 @@ def _row(m: int, name: str, why_not_automatic: str | None) -> Algorithm:
         why_not=why_not,
         cost=partial(_cost, m),
         bound=partial(bound, m),
+        roles=ROLES,
         local=False,
+        looks=partial(has_kernels, m),
         exact=False,
         not_automatic=lambda _: why_not_automatic,
-        preparation=Preparation(
-            partial(transform_weight, m), partial(run_transformed, m), partial(_cost, m, transformed=True)
-        ),
+        preparation=Preparation(partial(prepare, m), partial(run_prepared, m), partial(_cost, m, transformed=True)),
     )
 
 
