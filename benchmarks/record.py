@@ -17,13 +17,13 @@ RESULTS = Path(__file__).parent / "results"
 DATA = Path(os.environ.get("CONVOLVE_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
-def write(name: str, figures: Mapping[str, Any]) -> None:
-    """Write results/NAME.json and print the figures."""
+def origin() -> dict[str, Any]:
+    """Machine, versions, threads, date and command of this run."""
     import torch
 
     from convolve.jobs.versions import processor, versions
 
-    origin = {
+    return {
         "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "processor": processor(),
@@ -32,9 +32,13 @@ def write(name: str, figures: Mapping[str, Any]) -> None:
         "versions": versions(),
         "load_average": round(os.getloadavg()[0], 2),
     }
+
+
+def write(name: str, figures: Mapping[str, Any]) -> None:
+    """Write results/NAME.json and print the figures."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(
-        json.dumps({"figures": figures, "origin": origin}, indent=1) + "\n", encoding="utf-8"
+        json.dumps({"figures": figures, "origin": origin()}, indent=1) + "\n", encoding="utf-8"
     )
     print(json.dumps(figures, indent=1))
 
@@ -71,3 +75,14 @@ def paired(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> d
         "ratio": spread(ratios),
         "ratio_median_95": [medians[50], medians[1949]],
     }
+
+
+def best_seconds(run: Callable[[], Any], times: int) -> float:
+    """The shortest of a few runs, after one that warms up."""
+    run()
+    seconds = []
+    for _ in range(times):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from convolve.ops.algorithms import ALGORITHMS
+from convolve.problem import ConvProblem
+
 ODD = {
     "primes": "3x5x11x13 k7 3x2 s2x3 p1x2",
     "one pixel": "2x3x1x1 k4 1x1",
@@ -29,3 +32,12 @@ LAYERS = {
     "pointwise": "1x24x9x9 k16 1x1",
 }
 NAMED = {**ODD, **LAYERS}
+
+
+def rows_for(text: str) -> list[str]:
+    """The names of the rows that serve a problem, whatever their operands' values."""
+    return [row.name for row in ALGORITHMS if row.why_not(ConvProblem.parse(text)) is None]
+
+
+DENSE = rows_for("1x4x9x9 k4 3x3 p1")
+INTEGERS = rows_for("1x4x9x9 k4 3x3 p1 int64")

@@ -12,11 +12,16 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from convolve.errors import ConvolveError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _PARTIAL = ".partial"
 
@@ -88,6 +93,28 @@ def new_folder(parent: str | os.PathLike[str], name: str) -> Path:
             raise _cannot_write(folder, error) from error
         else:
             return folder
+
+
+def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
+    """Where this user's caches lie: $CONVOLVE_CACHE, else $XDG_CACHE_HOME/convolve, else ~/.cache/convolve."""
+    environment = os.environ if environment is None else environment
+    if environment.get("CONVOLVE_CACHE"):
+        return Path(environment["CONVOLVE_CACHE"])
+    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "convolve"
+
+
+@contextlib.contextmanager
+def one_at_a_time(target: str | os.PathLike[str]) -> Iterator[None]:
+    """Within the block no other process is in a block for the same `target` (which `NAME.lock` beside it stands for).
+
+    For reading a file, changing it and writing it again. Where the system has no such locks (Windows), nothing is waited for.
+    """
+    if fcntl is None:
+        yield
+        return
+    with open(f"{os.path.realpath(target)}.lock", "a", encoding="utf-8") as lock:  # noqa: PTH123
+        fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the file is closed, also by a crash
+        yield
 
 
 def _cannot_write(path: Path, error: OSError) -> ConvolveError:

@@ -148,3 +148,76 @@ def test_a_unit_of_a_thinned_map_is_the_one_under_the_pointer(open_page: Callabl
     assert abs(got[0] - row) <= layer.step >= abs(got[1] - column)
     tab.locator("#layer-0 .maps").press("ArrowRight")
     assert tab.evaluate("explanation.column") == got[1] + layer.step
+
+
+def test_a_unit_that_was_not_measured_shows_its_nearest_measured_neighbour_and_says_so(
+    open_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    deep = nn.Sequential(*(nn.Conv2d(3 if n == 0 else 6, 6, 5, stride=2 if n == 1 else 1) for n in range(4)))
+    shown = convolve.explain_image(deep, "sample:china", input="3x120x120", units=("3:2,7,9",), out=tmp_path / "deep")
+    tab = opened(open_page, shown)
+    number = len(shown.findings.layers) - 1
+    layer = shown.findings.layers[number]
+    units = {
+        (r.unit.channel, r.unit.row, r.unit.column): r for r in shown.findings.last.measured if r.layer == layer.name
+    }
+    _, h, w = layer.shape
+    assert 0 < len(units) < 6 * h * w
+    click_unit(tab, number, 2, 7, 9, layer.shape)  # asked for
+    tab.wait_for_function("() => document.querySelector('#unit h2').textContent.includes('row 7, column 9')")
+    assert tab.inner_text("#follows").startswith(f"{units[2, 7, 9].touched:,} pixels, measured by gradient; 0 outside")
+    tab.click('#choices button[value="gradient"]')
+    assert "the unit's value follows" in tab.inner_text("#legend")
+    own = tab.evaluate("document.querySelector('#image').toDataURL()")
+    row, column = next(
+        (row, column)
+        for row in range(h)
+        for column in range(w)
+        if (2, row, column) not in units and any(unit[0] == 2 for unit in units)
+    )
+    near = min(
+        (unit for unit in units if unit[0] == 2), key=lambda unit: (unit[1] - row) ** 2 + (unit[2] - column) ** 2
+    )
+    click_unit(tab, number, 2, row, column, layer.shape)
+    tab.wait_for_function(
+        f"() => document.querySelector('#unit h2').textContent.includes('row {row}, column {column}')"
+    )
+    told = tab.inner_text("#follows")
+    assert "not measured; nearest: map 2 (" in told
+    at = tuple(int(part) for part in told.partition("map 2 (")[2].partition(")")[0].split(","))
+    assert (at[0] - row) ** 2 + (at[1] - column) ** 2 == (near[1] - row) ** 2 + (near[2] - column) ** 2
+    assert f"--unit {layer.name}:2,{row},{column}" in told
+    assert f"{units[2, *at].touched:,} pixels" in told
+    assert "This unit was not measured." in tab.inner_text("#legend")
+    assert tab.evaluate("explanation.show") == "gradient"
+    tab.wait_for_timeout(200)
+    assert tab.evaluate("document.querySelector('#image').toDataURL()") != own
+
+
+def test_the_gradient_on_the_image_is_the_measured_one(open_page: Callable[..., Any], shown: Explanation) -> None:
+    """Where the drawn picture is orange, the unit's gradient is not zero, and the other way round, pixel by pixel."""
+    tab = opened(open_page, shown, width=1500, height=1000)
+    number = len(shown.findings.layers) - 1
+    layer = shown.findings.layers[number]
+    row = max((r for r in shown.findings.last.measured if r.layer == layer.name), key=lambda r: r.touched)
+    unit = row.unit
+    click_unit(tab, number, unit.channel, unit.row, unit.column, layer.shape)
+    tab.wait_for_function(
+        f"() => document.querySelector('#unit h2').textContent.includes('row {unit.row}, column {unit.column}')"
+    )
+    pictures = []
+    for what in ("gradient", "image"):
+        tab.click(f'#choices button[value="{what}"]')
+        tab.wait_for_timeout(250)
+        pictures.append(
+            tab.evaluate(
+                """() => { const c = document.querySelector('#image'), p = c.getContext('2d'), out = [];
+                for (let i = 0; i < 28; i++) for (let j = 0; j < 28; j++)
+                  out.push([...p.getImageData((j + 0.5) * c.width / 28, (i + 0.5) * c.height / 28, 1, 1).data]);
+                return out; }"""
+            )
+        )
+    orange = torch.tensor([r - b > 6 for r, _, b, _ in pictures[0]]).reshape(28, 28)
+    assert not any(r != b for r, _, b, _ in pictures[1])  # a grey image: all colour is the gradient's
+    assert torch.equal(orange, row.on((28, 28)) > 0)

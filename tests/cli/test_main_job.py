@@ -223,3 +223,24 @@ def test_a_terminal_gets_a_live_bar_and_the_same_lines(tmp_path: Path) -> None:
     assert "epoch 2/2  loss " in text
     assert out.startswith("test accuracy ")
     assert "\x1b" not in out
+
+
+def test_a_network_of_a_file_predicts_and_is_measured_where_its_code_is_named(
+    here: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "net.py").write_text(
+        "import torch\n\n\ndef build(num_classes, in_channels):\n"
+        "    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(),\n"
+        "                               torch.nn.Linear(16 * in_channels, num_classes))\n",
+        encoding="utf-8",
+    )
+    assert main(["train", str(photos), "--model", "net.py:build", "--epochs", "1", "--quiet"]) == 0
+    model = "runs/photos-net-build/model.safetensors"
+    assert capsys.readouterr().out.splitlines()[1] == model
+    assert main(["evaluate", model, str(photos)]) == 3
+    assert "--network FILE.py:NAME" in capsys.readouterr().err
+    assert main(["evaluate", model, str(photos), "--network", "net.py:build", "--json"]) == 0
+    assert _document(capsys)[0]["images"] == 72
+    picture = str(next(photos.rglob("*.png")))
+    assert main(["predict", model, picture, "--network", "net.py:build", "--json"]) == 0
+    assert _document(capsys)[0]["predictions"][0]["label"] in CLASSES

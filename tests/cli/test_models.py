@@ -15,7 +15,7 @@ def test_the_table_shows_every_network_with_its_totals(capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines() if line.split() and line.split()[0] in MODELS] == list(MODELS)
     line = next(line for line in out.splitlines() if line.startswith("vgg16"))
-    for part in ("3x224x224", "1,000", "138,357,544", "15,470,264,320", "212", "Simonyan"):
+    for part in ("3x224x224", "1,000", "138,357,544", "15,470,264,320", "212", "74.4 % ImageNet, paper", "Simonyan"):
         assert part in line
 
 

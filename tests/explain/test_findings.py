@@ -89,7 +89,6 @@ def test_every_pixel_with_a_gradient_lies_in_the_overlay(case: Case) -> None:
             touched += int(gradient.sum())
     assert touched > 0
     assert all(row.outside == 0 for row in found.last.measured)
-    assert all(row.touched == int((row.gradient > 0).sum()) for row in found.last.measured)
 
 
 def test_the_overlay_is_no_larger_than_what_positive_weights_reach() -> None:

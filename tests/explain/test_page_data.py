@@ -19,8 +19,10 @@ import convolve
 from convolve.draw.explain import GRADIENT_LEVELS, sprite, unpacked
 from convolve.draw.page import MOST_BYTES
 from convolve.errors import ConvolveError, InputError, ShapeError, UnknownNameError, UsageError
+from convolve.explain import measuring
 from convolve.jobs.explain import Explanation
 from convolve.jobs.results import Run
+from explain.conftest import full_budget
 from explain.models import Dilated, Perceptron, UNet
 
 
@@ -70,19 +72,27 @@ def test_the_numbers_of_the_page_are_those_of_the_network(shown: Explanation) ->
             truth = convolve.receptive_field(Dilated(), layer.name, index, input="3x40x48").inputs[0].pixels
             assert seen == truth
     order = [layer.name for layer in found.layers]
+    roots = {number: unpacked(packed["root"]) for number, packed in moment["measured"].items()}
+    places = {number: [tuple(unit[:3]) for unit in packed["units"]] for number, packed in moment["measured"].items()}
     for row in found.last.measured:
-        packed = next(
-            m
-            for m in moment["measured"][str(order.index(row.layer))]
-            if (m["channel"], m["row"], m["column"]) == (row.unit.channel, row.unit.row, row.unit.column)
-        )
-        _, h, w = packed["root"]["shape"]
-        root = np.zeros(found.size)
-        root[packed["top"] : packed["top"] + h, packed["left"] : packed["left"] + w] = unpacked(packed["root"])[0]
+        number = str(order.index(row.layer))
+        index = places[number].index((row.unit.channel, row.unit.row, row.unit.column))
+        touched, outside, strongest, *box = moment["measured"][number]["units"][index][3:]
         truth = row.gradient.numpy()
-        assert np.array_equal(root > 0, truth > 0)  # a gradient that is not zero is never drawn as zero
-        assert np.abs(root - np.sqrt(truth)).max() <= np.sqrt(truth.max()) / GRADIENT_LEVELS * 1.001
-        assert packed["touched"] == row.touched == int((truth > 0).sum())
+        h, w = truth.shape
+        root = roots[number][index]
+        assert moment["measured"][number]["block"] == row.block == 1
+        assert np.array_equal(root[:h, :w] > 0, truth > 0)  # a gradient that is not zero is never drawn as zero
+        assert not root[h:].any()
+        assert not root[:, w:].any()
+        assert (touched, outside) == (row.touched, 0)
+        if not row.touched:  # a unit that rests
+            assert (strongest, box) == (0, [])
+            continue
+        assert np.abs(root[:h, :w] - np.sqrt(truth / truth.max())).max() <= 1.001 / GRADIENT_LEVELS
+        assert strongest == pytest.approx(truth.max(), rel=6e-3)
+        inside, across = truth.nonzero()
+        assert box == [inside.min(), inside.max(), across.min(), across.max()]
     for method, page in zip(found.last.attributions, moment["attributions"], strict=True):
         assert np.abs(unpacked(page["sprite"])[0] - method.values.numpy()).max() <= page["sprite"]["limit"] / 250
     weight = dict(Dilated().named_parameters())["wide.weight"]
@@ -187,9 +197,13 @@ def test_an_unwritable_target_is_refused_before_anything_is_computed(tmp_path: P
 
 
 @pytest.mark.slow
-def test_vgg16_on_a_photo_takes_less_than_15_seconds_and_2_megabytes(tmp_path: Path) -> None:
+def test_vgg16_on_a_photo_takes_less_than_15_seconds_and_2_megabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "MACS", full_budget())
     shown = convolve.explain_image("vgg16", "sample:china", out=tmp_path / "vgg16")
     assert Path(shown.files["page"]).stat().st_size < MOST_BYTES
     assert shown.seconds < 15
     assert len(shown.findings.layers) == 18
     assert all(row.outside == 0 for row in shown.findings.last.measured)
+    assert {row.layer for row in shown.findings.last.measured} == {layer.name for layer in shown.findings.layers}

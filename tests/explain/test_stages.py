@@ -172,6 +172,56 @@ def test_average_pooling_is_the_sum_of_each_row_over_its_divisor(arguments: dict
     torch.testing.assert_close(run(stage.code), stage.output)
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_interleaved_groups_read_every_so_many_th_channel(flip: bool) -> None:
+    x, weight, bias = whole(6, 5, 4), whole(4, 3, 3, 2, seed=1), whole(4, seed=2)
+    stage = convolution(x, weight, bias, groups=2, padding=(1, 0), stride=2, flip=flip, group_order="interleaved")
+    laid = weight.flip(2, 3) if flip else weight
+    # By hand: filters 0 and 1 read channels 0, 2, 4; filters 2 and 3 read 1, 3, 5.
+    halves = [F.conv2d(x[None, g::2], laid[2 * g : 2 * g + 2], bias[2 * g : 2 * g + 2], 2, (1, 0)) for g in (0, 1)]
+    expected = torch.cat(halves, 1)[0]
+    assert stage.order == (0, 2, 4, 1, 3, 5)
+    assert torch.equal(stage.output, expected)
+    assert torch.equal(stage.products.sum(2) + bias[:, None], expected.flatten(1))
+    assert stage.partial is not None
+    taps = stage.reads.shape[1]
+    assert torch.equal(stage.products.unflatten(2, (3, taps)).sum(3), stage.partial.flatten(2).transpose(1, 2))
+    first = stage.rows.unflatten(1, (6, taps))[:, [0, 2, 4]].flatten(1) * laid[0].flatten()
+    assert torch.equal(stage.products[0], first)
+    assert stage.matrix is not None
+    dense = stage.matrix.to_dense()
+    assert torch.equal((dense @ x.flatten()).reshape(4, -1) + bias[:, None], expected.flatten(1))
+    assert not dense[: len(stage.reads)].reshape(-1, 6, 20)[:, 1::2].any()
+    assert torch.equal(run(stage.code), expected)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"kernel_size": 2},
+        {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True},
+        {"kernel_size": (2, 3), "padding": ((0, 1), (2, 0)), "stride": 1},
+        {"kernel_size": 2, "dilation": 2, "stride": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("axes", [1, 2])
+def test_pooling_with_parameters_adds_weighs_and_shifts(arguments: dict[str, Any], axes: int) -> None:
+    x, scale, bias = whole(3, 5, 7), torch.tensor([0.25, 2.0, -1.5]), torch.tensor([1.0, -2.0, 3.0])
+    if axes == 1:
+        arguments = {name: v[1] if isinstance(v, tuple) else v for name, v in arguments.items()}
+        arguments |= {"padding": (arguments["padding"],)} if isinstance(arguments.get("padding"), tuple) else {}
+        x = x[:, 0]
+    stage = pooling(x, "sum", **arguments, scale=scale, bias=bias)
+    expected = rows_of(stage).sum(2) * scale[:, None] + bias[:, None]
+    assert torch.equal(stage.output.flatten(1), expected)
+    assert torch.equal(stage.rows, rows_of(stage))
+    assert stage.matrix is not None
+    assert torch.equal((stage.matrix.to_dense() @ x.flatten().double()).reshape(3, -1) + bias[:, None], expected)
+    assert stage.parameters == 6
+    assert torch.equal(run(stage.code), stage.output)
+
+
 def test_a_window_of_padding_alone_has_no_matrix() -> None:
     stage = pooling(whole(1, 3, 3), "max", 2, 1, ((0, 0), (2, 0)))
     assert stage.output[0, 0, 0] == -float("inf")

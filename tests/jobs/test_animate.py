@@ -49,8 +49,14 @@ def test_every_number_in_a_page_is_the_operators(name: str) -> None:
             (rows, columns), values = stage["matrix"]["at"], stage["matrix"]["values"]
             dense = torch.zeros(stage["matrix"]["size"], dtype=torch.float64)
             dense[rows, columns] = torch.tensor(values, dtype=torch.float64)
-            again = dense @ torch.tensor(stage["matrix_input"]).double()
-            torch.testing.assert_close(again, read["output"].flatten())
+            again = (dense @ torch.tensor(stage["matrix_input"]).double()).reshape_as(read["output"])
+            if stage["bias"] is not None:
+                again += torch.tensor(stage["bias"]).double()[:, None]
+            torch.testing.assert_close(again, read["output"])
+            assert stage["order"] == list(truth.order)
+            if stage["scale"] is not None:
+                assert truth.scale is not None
+                assert torch.equal(torch.tensor(stage["scale"]).double(), truth.scale)
 
 
 def test_the_figure_of_dumoulin_and_visin_from_the_numbers_in_the_text(tmp_path: Path, capsys: Any) -> None:
@@ -142,6 +148,31 @@ def test_comparing_counts_weights_as_by_hand() -> None:
     assert all(torch.equal(inputs[0], other) for other in inputs)
 
 
+def test_interleaved_groups_from_the_command_line_read_channels_1_and_3_and_2_and_4(
+    tmp_path: Path, capsys: Any
+) -> None:
+    words = [
+        "animate",
+        "grouped",
+        "--input",
+        "4x3x3",
+        "--filters",
+        "2",
+        "--kernel",
+        "2",
+        "--out",
+        str(tmp_path / "a.html"),
+    ]
+    assert main([*words, "--group-order", "interleaved", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    stage = data_of((tmp_path / "a.html").read_text(encoding="utf-8"))["scenes"][0]["stages"][0]
+    assert stage["order"] == [0, 2, 1, 3]  # S004-8: {1, 3} and {2, 4}, counted from 1
+    x = torch.tensor(stage["input"]).double().reshape(1, 4, 3, 3)
+    weight = torch.tensor(stage["weight"]).double().reshape(2, 2, 2, 2)
+    truth = F.conv2d(x[:, [0, 2, 1, 3]], weight, groups=2)[0]
+    assert document["stages"][0]["values"] == truth.tolist()
+
+
 def test_kernels_may_be_given_for_each_channel() -> None:
     shown = convolve.animate("conv", "1 2; 3 4 | 5 6; 7 8", "1 0; 0 1 | 0 2; 0 0")
     assert shown.scenes[0].stages[0].output.tolist() == [[[1 + 4 + 2 * 6]]]
@@ -231,7 +262,14 @@ def test_a_notebook_shows_the_page_in_a_frame_of_its_own() -> None:
         ({"padding_mode": "reflekt"}, UnknownNameError, "reflect"),
         ({"groups": 2}, ShapeError, "groups must divide"),
         ({"operator_name": "max-pool", "bias": True}, UsageError, "max-pool has no bias"),
-        ({"operator_name": "max-pool", "kernel": "1 2; 3 4"}, UsageError, "pooling has no weights"),
+        ({"operator_name": "max-pool", "kernel": "1 2; 3 4"}, UsageError, "pooling has no kernel of numbers"),
+        (
+            {"operator_name": "conv-transpose", "padding_mode": "reflect"},
+            UsageError,
+            "conv-transpose has no padding mode",
+        ),
+        ({"operator_name": "conv-transpose", "group_order": "interleaved"}, UsageError, "has no group order"),
+        ({"operator_name": "grouped", "group_order": "interleave"}, UnknownNameError, "interleaved"),
         ({"operator_name": "depthwise", "groups": 3}, UsageError, "depthwise has no groups"),
         ({"operator_name": "pointwise", "kernel": 3}, UsageError, "kernel of 1"),
         ({"operator_name": "compare", "filters": 3}, ShapeError, "multiple of the channels"),

@@ -298,6 +298,11 @@ def test_a_bad_call_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.
         (UsageError, lambda: convolve.train("digits", val_split=1.5)),
         (ShapeError, lambda: convolve.train("digits", img_size=8)),
         (InputError, lambda: convolve.train("nowhere")),
+        (UnknownNameError, lambda: convolve.train("digits", model="resnet18", img_size=32, stem="smal")),
+        (UsageError, lambda: convolve.train("digits", model="gap, fc classes", stem="small")),
+        (UsageError, lambda: convolve.train("digits", channels=2)),
+        (ModelFileError, lambda: convolve.train("nowhere", weights="absent.pth")),
+        (InputError, lambda: convolve.train("digits", model="absent.py:Net")),
     ]
     for kind, call in calls:
         with pytest.raises(kind):
@@ -359,7 +364,7 @@ def test_a_model_of_another_world_is_refused_when_loading(run: Run, tmp_path: Pa
     with pytest.raises(ModelFileError, match="lenet9"):
         convolve.load(tmp_path / "m")
     write(tmp_path / "m", tensors, {**card, "architecture": {**card["architecture"], "num_classes": 4}})
-    with pytest.raises(ModelFileError, match=r"expected \[4, 84\]"):
+    with pytest.raises(ModelFileError, match=r"expected \[4, 128\]"):
         convolve.load(tmp_path / "m")
 
 
@@ -380,3 +385,102 @@ def test_sigmoid_lenet_trains_too(tmp_path: Path) -> None:
     result = convolve.train("digits", model="lenet", epochs=20, out=tmp_path / "run")
     assert result.test is not None
     assert result.test.accuracy > 0.8
+
+
+def _fast(photos: Path, out: Path, **choices: Any) -> Run:
+    return convolve.train(photos, epochs=1, out=out, **choices)
+
+
+@pytest.mark.parametrize(
+    ("size", "choices", "model", "given"),
+    [
+        ((30, 34), {}, "smallnet", (30, 34)),
+        ((28, 64), {}, "smallnet", (28, 64)),
+        ((27, 40), {}, "lenet_relu", (27, 40)),
+        ((9, 9), {}, "lenet_relu", (28, 28)),
+        ((90, 30), {}, "smallnet", (64, 64)),
+        ((9, 9), {"img_size": 28}, "smallnet", (28, 28)),
+        ((40, 40), {"img_size": (16, 40)}, "lenet_relu", (16, 40)),
+        ((40, 40), {"model": "lenet_relu"}, "lenet_relu", (40, 40)),
+    ],
+)
+def test_the_default_network_and_the_size_follow_the_pictures(
+    size: tuple[int, int], choices: dict[str, Any], model: str, given: tuple[int, int], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for kind, name in enumerate("ab"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(4):
+            draw(kind, rng, size).save(tmp_path / "photos" / name / f"{index}.png")
+    run = _fast(tmp_path / "photos", tmp_path / "run", **choices)
+    assert run.model == model
+    assert run.load().preprocessing.size == given
+
+
+def test_an_unnamed_network_is_resumed_as_the_one_that_was_chosen(tmp_path: Path) -> None:
+    photos = folder_of(tmp_path / "photos", per_class=8)
+    with pytest.raises(InterruptedRunError):
+        convolve.train(photos, epochs=2, out=tmp_path / "run", observer=Stop(3))
+    assert convolve.resume(tmp_path / "run").model == "smallnet"
+
+
+SPEC = "conv 6 5 p2, relu, max 2, conv 8 3, relu, gap, fc classes"
+
+
+def test_a_network_in_one_line_trains_and_its_file_alone_predicts(photos: Path, tmp_path: Path) -> None:
+    result = convolve.train(photos, model=SPEC, epochs=12, out=tmp_path / "run")
+    assert result.validation.accuracy > 0.8
+    moved = (tmp_path / "run/model.safetensors").rename(tmp_path / "moved.safetensors")
+    net = convolve.load(moved)
+    assert [name for name, _ in net.net.named_children()] == ["conv1", "relu1", "max1", "conv2", "relu2", "gap1", "fc1"]
+    assert convolve.evaluate(moved, photos).score.images == 72
+
+
+def test_a_line_that_is_wrong_is_reported_before_the_data_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="unknown layer; got 'conf'"):
+        convolve.train("nowhere", model="conf 6 5, fc classes", out=tmp_path / "run")
+    with pytest.raises(UsageError, match=r"one score per class: \(10 for each image\); got \(1, 5\)"):
+        convolve.train("digits", model="gap, fc 5", out=tmp_path / "run")
+
+
+NETWORK = """
+import torch
+from pathlib import Path
+
+Path(__file__).with_suffix(".ran").touch()
+
+class Net(torch.nn.Sequential):
+    def __init__(self, num_classes, in_channels, width=4):
+        super().__init__(
+            torch.nn.Conv2d(in_channels, width, 3), torch.nn.ReLU(), torch.nn.AdaptiveMaxPool2d(2), torch.nn.Flatten(),
+            torch.nn.Linear(4 * width, num_classes),
+        )
+"""
+
+
+def test_a_network_of_a_file_trains_and_loads_only_where_its_code_is_named(photos: Path, tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(NETWORK, encoding="utf-8")
+    result = convolve.train(photos, model=f"{file}:Net(width=5)", epochs=1, out=tmp_path / "run")
+    ran = file.with_suffix(".ran")
+    assert ran.exists()
+    assert result.model == f"{file}:Net(width=5)"
+    ran.unlink()
+    model = tmp_path / "run/model.safetensors"
+    with pytest.raises(ModelFileError, match=r"holds no code.*name the code that you trust: network='FILE.py:NAME'"):
+        convolve.load(model)
+    assert not ran.exists()
+    picture = draw(0, np.random.default_rng(1))
+    shares = convolve.load(model, network=f"{file}:Net(width=5)").predict(picture).probabilities
+    assert ran.exists()
+    with pytest.raises(ModelFileError, match=r"do not fit"):
+        convolve.load(model, network=f"{file}:Net")
+    with pytest.raises(UnknownNameError, match="unknown network in"):
+        convolve.load(model, network=f"{file}:Nett")
+    with pytest.raises(ModelFileError, match="holds no code"):
+        convolve.evaluate(model, photos)
+    result = convolve.evaluate(model, photos, network=f"{file}:Net(width=5)")
+    assert result.score.images == 72
+    assert convolve.resume(tmp_path / "run").model == f"{file}:Net(width=5)"
+    module = convolve.load(model, network=f"{file}:Net(width=5)").net
+    assert convolve.load(model, network=module).predict(picture).probabilities == shares

@@ -34,15 +34,19 @@ def alexnet() -> Entries:
     return entries | _fc("classifier.1", 4096, 9216) | _fc("classifier.4", 4096, 4096) | _fc("classifier.6", 1000, 4096)
 
 
-def vgg16(norm: bool) -> Entries:
-    indices = (
-        (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40) if norm else (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-    )
-    widths = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+VGG = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+
+
+def vgg(name: str, norm: bool) -> Entries:
+    """Convolution, [normalisation], ReLU are numbered through; a pooling after each of the five groups."""
     entries: Entries = {}
-    for index, out, inputs in zip(indices, widths, (3, *widths), strict=False):
-        entries |= _conv(f"features.{index}", out, inputs, 3)
-        entries |= _bn(f"features.{index + 1}", out) if norm else {}
+    index, inputs = 0, 3
+    for count, out in zip(VGG[name], (64, 128, 256, 512, 512), strict=True):
+        for _ in range(count):
+            entries |= _conv(f"features.{index}", out, inputs, 3)
+            entries |= _bn(f"features.{index + 1}", out) if norm else {}
+            index, inputs = index + 2 + norm, out
+        index += 1
     return (
         entries | _fc("classifier.0", 4096, 25088) | _fc("classifier.3", 4096, 4096) | _fc("classifier.6", 1000, 4096)
     )

@@ -13,8 +13,8 @@ from models import published_names as names
 
 FILES = {
     "alexnet-torchvision": names.alexnet(),
-    "vgg16": names.vgg16(norm=False),
-    "vgg16-bn": names.vgg16(norm=True),
+    **{name: names.vgg(name, norm=False) for name in names.VGG},
+    **{f"{name}-bn": names.vgg(name, norm=True) for name in names.VGG},
     "googlenet-torchvision": names.googlenet(),
     "mobilenet_v2": names.mobilenet_v2(),
     "resnet18": names.resnet((2, 2, 2, 2), bottleneck=False),

@@ -16,7 +16,7 @@ from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.algorithms import ALGORITHMS
 from convolve.problem import ConvProblem
 from ops import independent
-from problems import NAMED
+from problems import DENSE, NAMED
 
 CONV = (convolve.conv1d, convolve.conv2d, convolve.conv3d)
 TRANSPOSED = (convolve.conv_transpose1d, convolve.conv_transpose2d, convolve.conv_transpose3d)
@@ -35,7 +35,7 @@ KERNEL = [[0, 1, 2], [2, 2, 0], [0, 1, 2]]
 
 @pytest.mark.parametrize(
     "algorithm",
-    ["auto", *(row.name for row in ALGORITHMS if "winograd" not in row.name and row.name not in ("fft", "separable"))],
+    ["auto", *(name for name in DENSE if "winograd" not in name and name not in ("fft", "separable"))],
 )
 def test_the_figure_of_dumoulin_and_visin_in_all_its_readings(algorithm: str) -> None:
     image, kernel = torch.tensor(IMAGE).float(), torch.tensor(KERNEL).float()
@@ -252,7 +252,7 @@ def test_half_precision_is_summed_wide_and_rounded_once(dtype: torch.dtype, algo
     assert convolve.conv1d(ones, ones, algorithm=algorithm if "winograd" not in algorithm else "auto").item() == 4096
 
 
-@pytest.mark.parametrize("algorithm", ["auto", *(row.name for row in ALGORITHMS if row.name != "separable")])
+@pytest.mark.parametrize("algorithm", ["auto", *(name for name in DENSE if name != "separable")])
 def test_any_memory_layout_gives_the_same_numbers_and_the_layout_comes_back(algorithm: str) -> None:
     base, w = randn(2, 6, 9, 8), randn(4, 6, 3, 3)
     want = F.conv2d(base, w, padding=1)
@@ -285,7 +285,7 @@ def test_any_memory_layout_gives_the_same_numbers_and_the_layout_comes_back(algo
 # --- empty and extreme ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("algorithm", ["auto", *(row.name for row in ALGORITHMS if row.name not in ("separable",))])
+@pytest.mark.parametrize("algorithm", ["auto", *(name for name in DENSE if name != "separable")])
 def test_empty_batches_channels_and_filters_have_results_and_gradients(algorithm: str) -> None:
     w, b = randn(4, 2, 3, 3).requires_grad_(), randn(4).requires_grad_()
     y = convolve.conv2d(randn(0, 2, 7, 7), w, b, algorithm=algorithm)
@@ -300,7 +300,7 @@ def test_empty_batches_channels_and_filters_have_results_and_gradients(algorithm
     assert convolve.conv_transpose2d(randn(0, 4, 5, 5), w, algorithm=algorithm).shape == (0, 2, 7, 7)
 
 
-@pytest.mark.parametrize("algorithm", ["auto", *(row.name for row in ALGORITHMS if row.name not in ("separable",))])
+@pytest.mark.parametrize("algorithm", ["auto", *(name for name in DENSE if name != "separable")])
 def test_zero_extents_that_padding_makes_positive_work(algorithm: str) -> None:
     w, b = randn(3, 2, 2, 3), randn(3)
     x = torch.zeros(2, 2, 0, 5, dtype=torch.float64, requires_grad=True)
@@ -439,9 +439,9 @@ def test_the_callers_tensors_generator_and_threads_stay_as_they_were() -> None:
     x, w, b = randn(2, 4, 7, 6), randn(6, 4, 3, 3), randn(6)
     before = [t.clone() for t in (x, w, b)]
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    for row in ALGORITHMS:
-        if row.name != "separable":
-            convolve.conv2d(x, w, b, padding=1, algorithm=row.name)
+    for name in DENSE:
+        if name != "separable":
+            convolve.conv2d(x, w, b, padding=1, algorithm=name)
     assert all(torch.equal(new, old) for new, old in zip((x, w, b), before, strict=True))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads

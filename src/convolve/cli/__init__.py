@@ -59,6 +59,9 @@ def _fail(problem: ConvolveError, as_json: bool, debug: bool) -> int:
 def _run(words: list[str]) -> None:
     from cyclopts import CycloptsError
 
+    from convolve.jobs.memory import tune_memory
+
+    tune_memory()
     try:
         application()(words, exit_on_error=False, print_error=False)
     except CycloptsError as problem:

@@ -21,6 +21,7 @@ def animate(
     padding: Annotated[str, Parameter(("--padding", "-p"))] = "0",
     dilation: str = "1",
     groups: int | None = None,
+    group_order: Literal["contiguous", "interleaved"] = "contiguous",
     channels: int | None = None,
     filters: int | None = None,
     output_padding: str = "0",
@@ -42,7 +43,8 @@ def animate(
     Parameters
     ----------
     operator
-        conv, conv-transpose, max-pool, avg-pool, grouped, depthwise, pointwise, separable, or compare (several on one input).
+        conv, conv-transpose, max-pool, avg-pool, trainable-pool (LeNet-5's), grouped, depthwise, pointwise, separable, or
+        compare (several on one input).
     input
         A size (7, 5x5, 3x5x5 with channels first) filled with small random integers; numbers ("1 2 3; 4 5 6", channels
         apart by |); or an image: a file, sample:china, sample:flower.
@@ -52,6 +54,8 @@ def animate(
         One number, or one per axis (2x1). [default: 1; pooling: the kernel's size]
     padding
         One number, one per axis (1x2), before and after per axis (0:1x1:2), same, same_lower or valid.
+    group_order
+        Which channels a group reads: a block of them (contiguous), or every so many-th (interleaved).
     filters
         How many output maps.
     padding_mode
@@ -73,7 +77,7 @@ def animate(
     ending = out.suffix.removeprefix(".").lower() if out is not None else ""
     kinds = ending if ending in FORMATS and to == "html,gif,svg" else to
     shown = job(
-        operator, input, kernel, stride, padding, dilation, groups, channels=channels, filters=filters,
+        operator, input, kernel, stride, padding, dilation, groups, group_order=group_order, channels=channels, filters=filters,
         output_padding=output_padding, padding_mode=padding_mode, bias=bias, flip=flip, ceil_mode=ceil_mode,
         count_include_pad=count_include_pad, resize=resize, seed=seed, theme=theme, to=(kinds,), out=out, step=step,
     )  # fmt: skip

@@ -14,4 +14,8 @@ Workers = Annotated[
         ("--workers", "-j"), help="Threads that decode images; results do not depend on it. [default: all cores]"
     ),
 ]
+Network = Annotated[
+    str | None,
+    Parameter("--network", help="FILE.py:NAME, for a model that was trained with --model FILE.py:NAME; its code runs."),
+]
 Device = Annotated[str, Parameter("--device", help="cpu, cuda, mps, …, or auto.")]

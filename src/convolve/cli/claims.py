@@ -14,6 +14,7 @@ from convolve.cli.arguments import Json
 def claims(
     *ids: str,
     slow: Annotated[bool, Parameter(negative=())] = False,
+    data: Annotated[list[str] | None, Parameter(negative=())] = None,
     markdown: Path | None = None,
     json: Json = False,
 ) -> None:
@@ -24,7 +25,9 @@ def claims(
     ids
         Ids such as S000-3, or a text such as S003. [default: all]
     slow
-        Also repeat the measurements, which take seconds.
+        Also repeat the measurements, which take seconds, and those by training, which take minutes.
+    data
+        What networks are trained on, as `convolve train` takes it; again for more. [default: digits]
     markdown
         Write the results as a Markdown page to this file.
     """
@@ -33,7 +36,7 @@ def claims(
     from convolve.files import atomic_write
     from convolve.jobs.claims import check_claims
 
-    found = check_claims(ids, slow=slow)
+    found = check_claims(ids, slow=slow, data=tuple(data or ("digits",)))
     wrong = [row.claim.id for row in found if not row.agrees]
     if markdown is not None:
         with atomic_write(markdown) as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convolve.cli import output
-from convolve.cli.arguments import Json, Quiet, Workers
+from convolve.cli.arguments import Json, Network, Quiet, Workers
 
 
 def evaluate(
@@ -14,6 +14,7 @@ def evaluate(
     /,
     *,
     part: str | None = None,
+    network: Network = None,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -34,7 +35,7 @@ def evaluate(
     from convolve.jobs.evaluate import evaluate as job
 
     with progress(quiet) as observer:
-        result = job(model, data, part=part, workers=workers, observer=observer)
+        result = job(model, data, part=part, network=network, workers=workers, observer=observer)
     for path, reason in result.quarantined:
         output.message(f"left out  {path}: {reason}")
     if json:

@@ -17,6 +17,7 @@ def explain(
     /,
     *,
     layer: Annotated[list[str] | None, Parameter(("--layer", "-l"), negative=())] = None,
+    unit: Annotated[list[str] | None, Parameter(("--unit", "-u"), negative=())] = None,
     target: Annotated[str | None, Parameter(("--class", "-c"))] = None,
     attribution: Annotated[list[str] | None, Parameter(("--attribution", "-a"), negative=())] = None,
     cam_layer: str | None = None,
@@ -40,6 +41,9 @@ def explain(
         An image file, or sample:china or sample:flower.
     layer
         Show this layer (give it again for more), as `convolve inspect` calls it. [default: all, up to 24]
+    unit
+        Measure the gradient of this unit: LAYER:MAP,ROW,COLUMN, counted from 0, as the page names it; again for more. [default:
+        the strongest ones, and as many others as the page can hold]
     target
         The class that attribution explains, by name or number. [default: the most likely one]
     attribution
@@ -62,6 +66,7 @@ def explain(
         model,
         image,
         layers=tuple(layer or ()),
+        units=tuple(unit or ()),
         target=target,
         attribution=tuple(attribution or ()),
         cam_layer=cam_layer,

@@ -35,6 +35,9 @@ def models(
         return
     output.result(model_table(found))
     output.message("macs: multiply-adds of one image; field: what one unit of the last maps sees, in pixels")
+    output.message(
+        "accuracy: as its source says (measured: by this project, see docs/models.md); other data, other meaning"
+    )
     if not variants:
         output.message(
             "more definitions of each: convolve models --variants; train one: convolve train DATA --model NAME"

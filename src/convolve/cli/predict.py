@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from convolve.cli import output
-from convolve.cli.arguments import Json
+from convolve.cli.arguments import Json, Network
 
 
 def predict(
@@ -16,6 +16,7 @@ def predict(
     /,
     *images: Path,
     invert: Annotated[bool, Parameter(negative=())] = False,
+    network: Network = None,
     json: Json = False,
 ) -> None:
     """Classify images with a trained model.
@@ -35,7 +36,7 @@ def predict(
 
     if not images:
         raise UsageError("predict needs at least one image", "got none", "convolve predict MODEL IMAGE ...")
-    found, errors = job(model, images, invert=invert)
+    found, errors = job(model, images, invert=invert, network=network)
     for error in errors:
         output.message(f"left out  {error}")
     for prediction in found:

@@ -26,6 +26,9 @@ def train(
     val_split: float | None = None,
     augment: str | None = None,
     snapshots: int | None = None,
+    weights: Path | None = None,
+    stem: str | None = None,
+    channels: int | None = None,
     out: Annotated[Path | None, Parameter(("--out", "-o"))] = None,
     resume: Path | None = None,
     device: Device = "auto",
@@ -43,7 +46,8 @@ def train(
         digits (the default), a name that `convolve data get` fetched, a folder of IDX files, a folder with one
         sub-folder of images per class (or with train/, val/, test/ holding such folders), or a .zip of one.
     model
-        The network; `convolve models` lists them. [default: lenet_relu]
+        The network: a name (`convolve models` lists them), a line such as "conv 8 3, relu, gap, fc classes", or FILE.py:NAME, whose
+        code then runs. [default: smallnet; for pictures below 28 pixels lenet_relu]
     epochs
         How often every training image is seen. [default: the model's]
     batch_size
@@ -62,6 +66,12 @@ def train(
         gentle: small shifts, turns and changes of scale, never flips; none; or auto: gentle below 20,000 images.
     snapshots
         Keep this many sets of weights, from random to trained, for `convolve explain`. [default: 0]
+    weights
+        Start from this .safetensors or .pth file: weights published under torchvision's names, or a state dict of yours.
+    stem
+        small: the network's first layers for small pictures, where it has such; paper: as published. [default: paper]
+    channels
+        1 makes the pictures grey, 3 RGB. [default: as they are]
     out
         The run's folder, which must not exist yet. [default: runs/DATA-MODEL, then -2, -3, …]
     resume
@@ -81,6 +91,9 @@ def train(
         "val_split": val_split,
         "augment": augment,
         "snapshots": snapshots,
+        "weights": weights,
+        "stem": stem,
+        "channels": channels,
         "out": out,
     }
     given = {name: value for name, value in choices.items() if value is not None}

@@ -38,6 +38,11 @@ VERBS = (
     Verb("demo", "convolve.cli.demo:demo", "Train on the embedded digits and predict a few of them."),
     Verb("data get", "convolve.cli.data:get", "Download a well-known data set: the one command that uses the network."),
     Verb("why", "convolve.cli.why:why", "Print which algorithm computes a convolution, and why not the others."),
+    Verb(
+        "measure",
+        "convolve.cli.measure:measure",
+        "Time the algorithms on this machine, and choose by that from now on.",
+    ),
     Verb("doctor", "convolve.cli.doctor:doctor", "Print versions, CPU, threads and folders, and what looks wrong."),
 )
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from convolve.errors import ConvolveError, InputError, UnknownNameError, UsageError
-from convolve.files import atomic_path, digest
+from convolve.files import atomic_path, cache_folder, digest
 
 CHUNK = 2**18
 TIMEOUT = 30.0  # seconds without a byte
@@ -160,11 +160,7 @@ def known(name: str, table: Mapping[str, Known] = KNOWN) -> Known:
 
 def data_folder(environment: Mapping[str, str] | None = None) -> Path:
     """Where data sets are kept: $CONVOLVE_CACHE/data, else $XDG_CACHE_HOME/convolve/data, else ~/.cache/convolve/data."""
-    environment = os.environ if environment is None else environment
-    if environment.get("CONVOLVE_CACHE"):
-        return Path(environment["CONVOLVE_CACHE"]) / "data"
-    cache = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "convolve" / "data"
+    return cache_folder(environment) / "data"
 
 
 def get(

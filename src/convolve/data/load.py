@@ -85,6 +85,7 @@ def load(
         classes=found.classes,
         channels=want.channels,
         size=want.size,
+        found=survey.size,
         train=train,
         validation=validation,
         read_test=(lambda: found.read("test", want, found.classes)) if tested else None,

@@ -79,7 +79,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What `load` found: classes, the size of the pictures, and up to three splits.
+    """What `load` found: classes, the size that the pictures are given (and the one they were found in), and up to three splits.
 
     The test split is not read until `read_test()` is called (None when there is no test split), so that a run which
     reads it once, after training, is provably honest. `said` holds, in plain words, every choice that was made from the
@@ -91,6 +91,7 @@ class Dataset:
     classes: tuple[str, ...]
     channels: int
     size: tuple[int, int]
+    found: tuple[int, int]
     train: Split
     validation: Split
     read_test: Callable[[], Split] | None

@@ -66,6 +66,8 @@ def stage_data(stage: Stage) -> dict[str, Any]:
         "grown": None if stage.grown is None else stage.grown.flatten(2),
         "winners": stage.winners,
         "divisors": stage.divisors,
+        "scale": stage.scale,
+        "order": stage.order,
         "formulas": list(stage.size_formulas),
         "code": stage.code,
         "parameters": stage.parameters,

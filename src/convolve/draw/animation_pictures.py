@@ -153,12 +153,12 @@ def frame(stage: dict[str, Any], heading: str, theme: str, chosen: int, step: in
 
 
 def _channels(stage: dict[str, Any], chosen: int) -> list[int]:
-    if stage["kind"] in ("max", "average"):
+    if stage["kind"] in ("max", "average", "sum"):
         return [chosen]
     inputs, outputs, groups = stage["input_size"][0], stage["output_size"][0], stage["groups"]
     depth = inputs // groups
     first = chosen // (outputs // groups) * depth
-    return list(range(first, first + depth))
+    return [int(channel) for channel in stage["order"][first : first + depth]]
 
 
 def _weights(stage: dict[str, Any], chosen: int, row: int) -> list[float] | None:
@@ -184,6 +184,9 @@ def _sum(stage: dict[str, Any], channels: Sequence[int], chosen: int, step: int)
         values = (_bracketed(number(value)) for value in stage["rows"][chosen][step])
         return f"({' + '.join(values)}) / {number(stage['divisors'][step])} =", result
     bias = "" if stage["bias"] is None else f" + bias {number(stage['bias'][chosen])}"
+    if kind == "sum":
+        values = (_bracketed(number(value)) for value in stage["rows"][chosen][step])
+        return f"({' + '.join(values)}) · weight {_bracketed(number(stage['scale'][chosen]))}{bias} =", result
     taps = len(stage["reads"][step])
     if taps * len(channels) > MOST_TERMS:
         parts = (_bracketed(number(stage["partial"][chosen][row][step])) for row in range(len(channels)))

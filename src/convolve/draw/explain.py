@@ -14,6 +14,7 @@ import numpy as np
 
 from convolve.draw import page
 from convolve.draw.style import BLUE, GREY, ORANGE, diverging, figure, fonts
+from convolve.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from convolve.explain.records import Axis, Filters, Findings, Layer, Measured, Moment, Unit
 
 GRADIENT_LEVELS = 15  # fewer than 255: gradients look like noise, which no picture format makes small
+FIRST_UNITS = 8  # of a layer, that a page always holds
+MOST_SIDE, MANY_SIDE = 256, 112  # pixels of an attribution's longer side, on a page of one moment and of several
+PAGE_BYTES = 60_000  # of a page besides its data
 PICTURE_MAPS, TILE = 8, 128  # pixels of a tile
 
 
@@ -51,9 +55,13 @@ def unpacked(packed: Mapping[str, Any]) -> np.ndarray:
 def content(
     *, model: str, code: str, image: str, input_shape: str, pixels: np.ndarray, findings: Findings, notes: Sequence[str]
 ) -> dict[str, Any]:
-    """Everything that the page shows, as plain values; `pixels` are uint8 [c, h, w]."""
+    """Everything that the page shows, as plain values; `pixels` are uint8 [c, h, w].
+
+    Where it would be more than a page can hold, every second, fourth, … measured unit is left out, and a note says so.
+    """
     order = {layer.name: number for number, layer in enumerate(findings.layers)}
-    return {
+    blocks = max(1, -(-max(findings.size) // (MANY_SIDE if len(findings.moments) > 1 else MOST_SIDE)))
+    shown: dict[str, Any] = {
         "model": model,
         "code": code,
         "image": image,
@@ -62,8 +70,17 @@ def content(
         "picture": page.data_uri(page.png(_as_picture(pixels))),
         "notes": list(notes),
         "layers": [_layer(layer) for layer in findings.layers],
-        "moments": [_moment(moment, order) for moment in findings.moments],
+        "moments": [_moment(moment, blocks) for moment in findings.moments],
     }
+    for every in (1, 2, 4, 8, 16, 32, 64, 128):
+        for moment, part in zip(findings.moments, shown["moments"], strict=True):
+            part["measured"] = _measurements(moment, order, every)
+        if every > 1:
+            said = f"to keep the page below 2 MB, one in {every} of the measured units is on it, and the strongest of each layer"
+            shown["notes"] = [*notes, said]
+        if len(page.script_json(shown).encode()) <= page.MOST_BYTES - PAGE_BYTES:
+            return shown
+    raise UsageError("a page has up to 2 MB", "this one would have more", "show fewer layers: --layer NAME")
 
 
 def page_of(shown: Mapping[str, Any]) -> str:
@@ -91,6 +108,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
         "shape": layer.shape,
         "channels": layer.channels,
         "step": layer.step,
+        "asked": layer.asked,
         "sight": {
             "terms": [[_axis(rows), _axis(columns)] for rows, columns in sight.terms],
             "size": sight.size,
@@ -104,10 +122,15 @@ def _axis(axis: Axis) -> dict[str, Any]:
     return {"along": axis.along, "seen": axis.seen}
 
 
-def _moment(moment: Moment, order: Mapping[str, int]) -> dict[str, Any]:
-    measured: dict[str, list[dict[str, Any]]] = {}
+def _measurements(moment: Moment, order: Mapping[str, int], every: int) -> dict[str, Any]:
+    """The measured units by the number of their layer: the first ones, and of the others one in `every`."""
+    measured: dict[str, list[Measured]] = {}
     for row in moment.measured:
-        measured.setdefault(str(order[row.layer]), []).append(_measured(row))
+        measured.setdefault(str(order[row.layer]), []).append(row)
+    return {number: _measured([*rows[:FIRST_UNITS], *rows[FIRST_UNITS::every]]) for number, rows in measured.items()}
+
+
+def _moment(moment: Moment, blocks: int) -> dict[str, Any]:
     return {
         "label": moment.label,
         "probabilities": moment.probabilities,
@@ -115,7 +138,6 @@ def _moment(moment: Moment, order: Mapping[str, int]) -> dict[str, Any]:
             {"sprite": sprite(row.values.numpy()), "strongest": [_unit(unit) for unit in row.strongest]}
             for row in moment.maps
         ],
-        "measured": measured,
         "filters": [_filters(row) for row in moment.filters],
         "attributions": [
             {
@@ -123,7 +145,7 @@ def _moment(moment: Moment, order: Mapping[str, int]) -> dict[str, Any]:
                 "says": row.says,
                 "target": row.target,
                 "layer": row.layer,
-                "sprite": sprite(row.values.numpy()[None]),
+                "sprite": sprite(_means(row.values.numpy(), blocks)[None]),
             }
             for row in moment.attributions
         ],
@@ -134,23 +156,48 @@ def _unit(unit: Unit) -> dict[str, Any]:
     return {"channel": unit.channel, "row": unit.row, "column": unit.column, "value": unit.value}
 
 
-def _measured(row: Measured) -> dict[str, Any]:
-    """The unit, and the square root of its gradient in few levels, cut to where it is not zero; only zero is drawn as zero."""
-    gradient = row.gradient.numpy()
-    rows, columns = np.nonzero(gradient)
-    top, left = (int(rows.min()), int(columns.min())) if len(rows) else (0, 0)
-    part = gradient[top : rows.max() + 1, left : columns.max() + 1] if len(rows) else gradient[:1, :1]
-    root = np.sqrt(part)
-    limit = float(root.max()) or 1.0
-    levels = np.ceil(root / limit * GRADIENT_LEVELS) / GRADIENT_LEVELS * limit
-    return {
-        **_unit(row.unit),
-        "top": top,
-        "left": left,
-        "touched": row.touched,
-        "outside": row.outside,
-        "root": sprite(levels[None], signed=False),
-    }
+def _measured(rows: Sequence[Measured]) -> dict[str, Any]:
+    """The measured units of one layer, and their gradients as one sprite.
+
+    units: channel, row, column, pixels with a gradient, those outside the theory, the strongest gradient, and first and last row and
+    column of the pixels with one, counted from the corner of the unit's field. The sprite holds the square root of each gradient's
+    share of its strongest, in few levels and blocks of `block` pixels (the strongest of each); only zero is drawn as zero.
+    """
+    block = rows[0].block
+    h, w = (max(-(-row.gradient.shape[axis] // block) for row in rows) for axis in (0, 1))
+    levels = np.zeros((len(rows), h, w), np.uint8)
+    units = []
+    for number, row in enumerate(rows):
+        gradient = row.gradient.numpy()
+        top = float(gradient.max(initial=0.0))
+        inside, across = np.nonzero(gradient.any(1))[0], np.nonzero(gradient.any(0))[0]
+        box = [int(inside[0]), int(inside[-1]), int(across[0]), int(across[-1])] if len(inside) else []
+        unit = row.unit
+        units.append([unit.channel, unit.row, unit.column, row.touched, row.outside, float(f"{top:.3g}"), *box])
+        if len(inside):
+            coarse = _strongest(gradient, block)
+            shares = np.ceil(np.sqrt(coarse / top) * GRADIENT_LEVELS)
+            levels[number, : coarse.shape[0], : coarse.shape[1]] = shares * (255 // GRADIENT_LEVELS)
+    picture = page.png(levels.reshape(len(rows) * h, w))
+    root = {"png": page.data_uri(picture), "limit": 1, "signed": False, "shape": [len(rows), h, w]}
+    return {"units": units, "block": block, "root": root}
+
+
+def _means(values: np.ndarray, block: int) -> np.ndarray:
+    """The mean of each block x block part; the last ones may be smaller."""
+    if block == 1 or max(values.shape) <= MANY_SIDE:
+        return values
+    rows, columns = (np.arange(0, size, block) for size in values.shape)
+    sums: np.ndarray = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
+    counts = np.outer(*(np.diff([*starts, size]) for starts, size in zip((rows, columns), values.shape, strict=True)))
+    return sums / counts
+
+
+def _strongest(values: np.ndarray, block: int) -> np.ndarray:
+    """The largest of each block x block part; the last ones may be smaller."""
+    rows, columns = (np.arange(0, size, block) for size in values.shape)
+    down: np.ndarray = np.maximum.reduceat(values, rows, axis=0)
+    return np.asarray(np.maximum.reduceat(down, columns, axis=1))
 
 
 def _filters(row: Filters) -> dict[str, Any]:
@@ -213,7 +260,7 @@ def _fields(pixels: np.ndarray, findings: Findings) -> Figure:
         axes.axis("off")
     for axes, row in zip(grid.flat, rows, strict=False):
         axes.imshow(_faded(pixels))
-        gradient = row.gradient.numpy()
+        gradient = row.on(findings.size).numpy()
         heat = np.zeros((*gradient.shape, 4))
         heat[..., :3] = np.array([213, 94, 0]) / 255
         heat[..., 3] = np.sqrt(gradient / (gradient.max() or 1))

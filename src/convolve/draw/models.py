@@ -11,7 +11,7 @@ from convolve.draw.tables import table
 if TYPE_CHECKING:
     from convolve.jobs.models import ModelList
 
-HEAD = ("name", "input", "classes", "parameters", "macs", "field", "what", "paper")
+HEAD = ("name", "input", "classes", "parameters", "macs", "field", "accuracy", "what", "paper")
 
 
 def model_table(found: ModelList) -> Table:
@@ -24,6 +24,7 @@ def model_table(found: ModelList) -> Table:
             f"{model.parameters:,}" + (f" + {model.fixed:,} fixed" if model.fixed else ""),
             f"{model.macs:,}",
             f"{model.receptive_field}",
+            "-" if model.accuracy is None else str(model.accuracy),
             model.summary,
             model.paper,
         )
@@ -35,14 +36,15 @@ def model_table(found: ModelList) -> Table:
 def model_markdown(found: ModelList) -> str:
     """The same as a Markdown table, with the smallest input: docs/models.md holds it."""
     lines = [
-        "| name | input | smallest | classes | parameters | macs | field | what | paper |",
-        "|---|---|---|--:|--:|--:|--:|---|---|",
+        "| name | input | smallest | classes | parameters | macs | field | accuracy | what | paper |",
+        "|---|---|---|--:|--:|--:|--:|---|---|---|",
     ]
     for model in found.models:
         fixed = f" + {model.fixed:,} fixed" if model.fixed else ""
         smallest = "x".join(map(str, model.smallest))
+        accuracy = "-" if model.accuracy is None else str(model.accuracy)
         lines.append(
             f"| `{model.name}` | {model.channels}x{model.size[0]}x{model.size[1]} | {smallest} | {model.num_classes:,} "
-            f"| {model.parameters:,}{fixed} | {model.macs:,} | {model.receptive_field} | {model.summary} | {model.paper} |"
+            f"| {model.parameters:,}{fixed} | {model.macs:,} | {model.receptive_field} | {accuracy} | {model.summary} | {model.paper} |"
         )
     return "\n".join(lines)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convolve.errors import ConvolveError
-from convolve.explain.records import Layer, Maps, Measured, Unit
+from convolve.explain.records import Layer, Maps, Unit
 
 STRONGEST = 5
 
@@ -100,17 +100,6 @@ def maps_of(layer: Layer, values: Tensor, channels: Sequence[int]) -> Maps:
     """What is shown of the values [c, h, w] of a layer."""
     shown = values[list(layer.channels), :: layer.step, :: layer.step]
     return Maps(layer.name, shown.detach().float().cpu().clone(), strongest_units(values.detach(), channels))
-
-
-def measure(result: Tensor, image: Tensor, layer: Layer, unit: Unit) -> Measured:
-    """The gradient of one unit of `result` [1, c, h, w] for the pixels of `image`, which must need gradients."""
-    (slope,) = torch.autograd.grad(
-        result[0, unit.channel, unit.row, unit.column], image, retain_graph=True, materialize_grads=True
-    )
-    gradient = slope[0].abs().sum(0).cpu()
-    touched = gradient > 0
-    outside = touched & ~covered(layer, (unit.row, unit.column), (gradient.shape[0], gradient.shape[1]))
-    return Measured(layer.name, unit, gradient, int(touched.sum()), int(outside.sum()))
 
 
 def covered(layer: Layer, index: tuple[int, int], size: tuple[int, int]) -> Tensor:

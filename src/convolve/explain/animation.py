@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from convolve.errors import ShapeError, UnknownNameError, UsageError
 from convolve.explain.stages import Stage, convolution, pooling, transposed
 from convolve.ops.arguments import Padding, Size
+from convolve.ops.conv import GroupOrder
 from convolve.ops.windows import PADDING_MODES
 
 
@@ -50,6 +51,7 @@ class Request:
     output_padding: Size
     dilation: Size
     groups: int | None
+    group_order: str
     filters: int | None
     bias: bool
     flip: bool
@@ -119,9 +121,10 @@ def _convolution(request: Request, filters: int, groups: int) -> Stage:
         )
     weight = make_weight(request, filters, c // groups, axes)
     mode: Any = request.padding_mode
+    order: Any = request.group_order if groups > 1 else "contiguous"
     stride = 1 if request.stride is None else request.stride
     return convolution(
-        request.x, weight, _bias(request, filters), stride, request.padding, request.dilation, groups, mode, request.flip
+        request.x, weight, _bias(request, filters), stride, request.padding, request.dilation, groups, mode, request.flip, order
     )  # fmt: skip
 
 
@@ -179,10 +182,14 @@ def _transposed(row: Operator, request: Request) -> tuple[Scene, ...]:
 
 def _pooling(row: Operator, request: Request) -> tuple[Scene, ...]:
     if request.kernels is not None:
-        raise UsageError("pooling has no weights", "got numbers for the kernel", "give its size, such as 2 or 3x2")
+        raise UsageError("pooling has no kernel of numbers", "got some", "give its size, such as 2 or 3x2")
+    c = request.x.shape[0]
+    kind: Any = {"max-pool": "max", "avg-pool": "average"}.get(row.name, "sum")
+    scale = random_integers((c,), request.seed + 1, 1, 3) / 4 if kind == "sum" else None
+    bias = random_integers((c,), request.seed + 2, 1, 3) if kind == "sum" else None
     stage = pooling(
-        request.x, "max" if row.name == "max-pool" else "average", request.kernel_size, request.stride, request.padding,
-        request.dilation, request.ceil_mode, request.count_include_pad,
+        request.x, kind, request.kernel_size, request.stride, request.padding,
+        request.dilation, request.ceil_mode, request.count_include_pad, scale, bias,
     )  # fmt: skip
     return (Scene(row.name, row.says, (stage,)),)
 
@@ -220,7 +227,7 @@ OPERATORS: dict[str, Operator] = {
     for row in (
         Operator(
             "conv", "Every filter reads every channel; the products of a window are summed into one number.",
-            1, (5, 5), 3, _conv, _CONVOLUTION | {"groups"},
+            1, (5, 5), 3, _conv, _CONVOLUTION | {"groups", "group_order"},
         ),
         Operator(
             "conv-transpose", "Every input cell stamps its kernel onto the output, scaled by its value; stamps that overlap add up.",
@@ -231,8 +238,12 @@ OPERATORS: dict[str, Operator] = {
             "avg-pool", "The mean of each window, channel by channel.", 1, (6, 6), 2, _pooling, _POOLING | {"count_include_pad"},
         ),
         Operator(
+            "trainable-pool", "LeNet-5's pooling: the sum of each window, times one weight, plus one bias, channel by channel.",
+            1, (6, 6), 2, _pooling, _POOLING,
+        ),
+        Operator(
             "grouped", "The channels are split into groups; a filter reads only the channels of its own group.",
-            4, (5, 5), 3, _grouped, _CONVOLUTION | {"groups"},
+            4, (5, 5), 3, _grouped, _CONVOLUTION | {"groups", "group_order"},
         ),
         Operator(
             "depthwise", "Each channel has a filter of its own; nothing is summed over channels.",
@@ -248,7 +259,7 @@ OPERATORS: dict[str, Operator] = {
         ),
         Operator(
             "compare", "Standard, grouped, depthwise, pointwise and separable on the same input.",
-            4, (5, 5), 3, _compare, _CONVOLUTION | {"groups"},
+            4, (5, 5), 3, _compare, _CONVOLUTION | {"groups", "group_order"},
         ),
     )
 }  # fmt: skip
@@ -259,7 +270,10 @@ def scenes(name: str, request: Request) -> tuple[Scene, ...]:
     row = operator(name)
     if request.padding_mode not in PADDING_MODES:
         raise UnknownNameError.of("padding mode", request.padding_mode, PADDING_MODES)
+    if request.group_order not in get_args(GroupOrder):
+        raise UnknownNameError.of("group order", request.group_order, get_args(GroupOrder))
     given = {
+        "group_order": request.group_order != "contiguous",
         "padding_mode": request.padding_mode != "zeros",
         "output_padding": request.output_padding != 0,
         "dilation": request.dilation != 1,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,14 +13,11 @@ from convolve.analysis.inspecting import examine
 from convolve.analysis.report import Report
 from convolve.analysis.trace import Input
 from convolve.errors import ShapeError, UnknownNameError, UsageError
-from convolve.explain import activations, attribution, layers
+from convolve.explain import activations, attribution, layers, measuring
 from convolve.explain.filters import filters_of
-from convolve.explain.records import Attribution, Findings, Layer, Measured, Moment, Unit
+from convolve.explain.records import Attribution, Findings, Layer, Moment, Place
 
 SHOWN_CLASSES = 10
-MEASURED_PER_LAYER = 3
-MEASURED_MACS = 60_000_000_000  # the gradients of all moments may cost this, forward passes not counted
-MEASURED_PIXELS = 500_000  # and show as many pixels
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class Wishes:
     target: str | None = None
     methods: tuple[str, ...] = ()
     cam_layer: str | None = None
+    units: tuple[tuple[str, Place], ...] = ()  # to measure, by layer
 
 
 Weights = tuple[str, Callable[[], None]]  # a moment's label, and what puts its weights into the model
@@ -54,6 +53,7 @@ def explain(
     everything = layers.candidates(report)
     shown, left_out = layers.chosen(everything, wishes.layers, report)
     shown = layers.allotted(shown, len(weights))
+    shown = _with_units(shown, everything, wishes.units, report)
     used, unaffordable = attribution.methods(wishes.methods, report.totals.macs)
     notes = _said_of_layers(shown, left_out)
     plan = _Plan(model, image.detach(), report, shown, len(weights), classes, used)
@@ -61,13 +61,13 @@ def explain(
         label, load = weights[-1]
         load()
         plan.decide(wishes, everything, notes)
-        moments = [plan.moment(label)]
+        moments = [plan.moment(label, last=True)]
         for label, load in reversed(weights[:-1]):
             load()
-            moments.insert(0, plan.moment(label))
+            moments.insert(0, plan.moment(label, last=False))
         if len(weights) > 1:
             weights[-1][1]()
-    notes += plan.said_of_measuring()
+    notes += _said_of_measuring(plan.layers, moments[-1])
     if unaffordable and plan.methods:
         notes.append(
             f"{' and '.join(row.name for row in unaffordable)} left out: they cost more than "
@@ -94,12 +94,9 @@ class _Plan:
         """Choose maps, class and layer with the weights that are in the model now."""
         with torch.no_grad():
             answer, kept = activations.run(self.model, self.image, self.layers)
-        self.layers = [
-            replace(layer, channels=activations.strongest_channels(kept[layer.name][0], len(layer.channels)))
-            for layer in self.layers
-        ]
+        self.layers = [replace(layer, channels=self._channels(layer, kept[layer.name][0])) for layer in self.layers]
         if answer.ndim != 2:
-            if wishes.target is not None or any(wishes.methods):
+            if wishes.target is not None or any(name != "none" for name in wishes.methods):
                 raise UsageError(
                     "attribution needs a score per class",
                     f"the network answers {'x'.join(map(str, answer.shape))}",
@@ -115,6 +112,12 @@ class _Plan:
         self.target = int(answer[0].argmax()) if wishes.target is None else _class_number(wishes.target, names)
         if any(row.of_layer for row in self.methods):
             self.cam = self._cam_layer(wishes, everything, notes)
+
+    def _channels(self, layer: Layer, values: Tensor) -> tuple[int, ...]:
+        """Which maps are shown: those with units that were asked for, then the strongest."""
+        asked = dict.fromkeys(channel for channel, _, _ in layer.asked)
+        strongest = activations.strongest_channels(values, values.shape[0])
+        return tuple(dict.fromkeys([*asked, *strongest]))[: max(len(layer.channels), len(asked))]
 
     def _cam_layer(self, wishes: Wishes, everything: Sequence[Layer], notes: list[str]) -> Layer:
         last_calls = {layer.path: layer.call for layer in everything}
@@ -139,14 +142,15 @@ class _Plan:
             return list(self.classes)
         return [f"class {number}" for number in range(count)]
 
-    def moment(self, label: str) -> Moment:
+    def moment(self, label: str, last: bool) -> Moment:
         """What the network holds with the weights that are in it now."""
         image = self.image.clone().requires_grad_()
         with torch.enable_grad():
             answer, kept = activations.run(self.model, image, self.layers)
             maps = tuple(activations.maps_of(r, kept[r.name][0], r.channels) for r in self.layers)
             strongest = {row.layer: row.strongest for row in maps}
-            measured = tuple(self._measured(kept, image, strongest))
+            budget = measuring.Budget.of(self.moments, last)
+            measured = measuring.measure_all(kept, image, self.layers, strongest, budget)
         if not all(bool(torch.isfinite(row.values).all()) for row in maps):
             raise ShapeError("the maps must be finite", f"NaN or infinity at {label}", "check the weights")
         probabilities: tuple[tuple[str, float], ...] = ()
@@ -162,43 +166,6 @@ class _Plan:
                     self.model, self.image, self.target, names[self.target], cam, self.methods
                 )
         return Moment(label, probabilities, maps, measured, filters_of(self.model, self.report), found)
-
-    def _measured(
-        self, kept: Mapping[str, Tensor], image: Tensor, strongest: Mapping[str, tuple[Unit, ...]]
-    ) -> list[Measured]:
-        per_layer, every = self._affordable()
-        chosen = self.layers[::-1][::every][::-1]
-        return [
-            activations.measure(kept[layer.name], image, layer, unit)
-            for layer in chosen
-            for unit in strongest[layer.name][:per_layer]
-        ]
-
-    def _affordable(self) -> tuple[int, int]:
-        """How many units of how many layers (every which, from the last) are measured."""
-        macs, pixels = MEASURED_MACS / self.moments, MEASURED_PIXELS / self.moments
-        for every in range(1, len(self.layers) + 1):
-            chosen = self.layers[::-1][::every]
-            for per_layer in range(MEASURED_PER_LAYER, 0, -1):
-                if (
-                    per_layer * sum(layer.macs for layer in chosen) <= macs
-                    and per_layer * sum(self._pixels(layer) for layer in chosen) <= pixels
-                ):
-                    return per_layer, every
-        return 1, len(self.layers)
-
-    def _pixels(self, layer: Layer) -> int:
-        h, w = self.image.shape[2:]
-        rows, columns = layer.sight.size or (h, w)
-        return min(h, rows) * min(w, columns)
-
-    def said_of_measuring(self) -> list[str]:
-        per_layer, every = self._affordable()
-        units = "the strongest unit" if per_layer == 1 else f"the {per_layer} strongest units"
-        if every == 1:
-            return [f"gradients are measured for {units} of each layer"]
-        chosen = f"{len(self.layers[::-1][::every])} of the {len(self.layers)} layers"
-        return [f"gradients are measured for {units} of each of {chosen}; name fewer with --layer to have more"]
 
 
 def _said_of_layers(shown: Sequence[Layer], left_out: Sequence[str]) -> list[str]:
@@ -218,6 +185,50 @@ def _said_of_layers(shown: Sequence[Layer], left_out: Sequence[str]) -> list[str
             f"row and column ({', '.join(layer.name for layer in thin[:3])}{', …' if len(thin) > 3 else ''})"
         )
     return notes
+
+
+def _said_of_measuring(shown: Sequence[Layer], moment: Moment) -> list[str]:
+    counts = Counter(row.layer for row in moment.measured)
+    every = [
+        layer.name for layer in shown if counts[layer.name] == len(layer.channels) * layer.shape[1] * layer.shape[2]
+    ]
+    notes = []
+    if len(every) == len(shown):
+        return ["the gradient of every unit was measured"]
+    if every:
+        notes.append(f"the gradient of every unit of {', '.join(every)} was measured")
+    some = {layer.name: counts[layer.name] for layer in shown if counts[layer.name] and layer.name not in every}
+    if some:
+        least, most = min(some.values()), max(some.values())
+        many = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        notes.append(
+            f"gradients were measured for {many} units of {'each other layer' if every else 'each layer'}; any other unit "
+            "shows its nearest measured neighbour, and --unit LAYER:MAP,ROW,COLUMN measures it itself"
+        )
+    none = [layer.name for layer in shown if not counts[layer.name]]
+    if none:
+        notes.append(f"gradients were not measured at {', '.join(none)}: name fewer layers with --layer to have them")
+    return notes
+
+
+def _with_units(
+    shown: Sequence[Layer], everything: Sequence[Layer], units: Sequence[tuple[str, Place]], report: Report
+) -> list[Layer]:
+    """The layers, each with the units of it that were asked for."""
+    asked: dict[str, list[Place]] = {layer.name: [] for layer in shown}
+    for name, place in units:
+        layer = layers.named(everything, name, report)
+        if layer.name not in asked:
+            raise UsageError(
+                "a unit is measured in a layer that is shown", f"{layer.name} is not", f"--layer {layer.name}"
+            )
+        for what, index, size in zip(("map", "row", "column"), place, layer.shape, strict=True):
+            if not 0 <= index < size:
+                c, h, w = layer.shape
+                rule = f"a unit of {layer.name} is one of {c} maps of {h}x{w}"
+                raise UsageError(rule, f"got {what} {index}", f"count {what}s from 0 to {size - 1}")
+        asked[layer.name].append(place)
+    return [replace(layer, asked=tuple(asked[layer.name])) for layer in shown]
 
 
 def _class_number(name: str, names: Sequence[str]) -> int:

@@ -79,7 +79,7 @@ def candidates(report: Report) -> list[Layer]:
                 readers.setdefault(index_of[source], set()).add(row.index)
     chain: dict[int, list[str]] = {}  # the words of the layers that end here, by their last step
     layers: dict[int, Layer] = {}
-    macs = _macs_up_to(report, index_of)
+    costs = _cost_up_to(report, index_of)
     for (path, call), index in sorted(ends.items(), key=lambda item: item[1]):
         row = rows[index]
         own = [rows[s.index] for s in steps if s.path == path and s.call == call]
@@ -96,12 +96,12 @@ def candidates(report: Report) -> list[Layer]:
         chain[index] = said
         _, c, h, w = row.output
         sight = sight_of(report.seen[index][0], row)
-        layers[index] = Layer(row.name, path, call, " → ".join(said), (c, h, w), macs[index], sight)
+        layers[index] = Layer(row.name, path, call, " → ".join(said), (c, h, w), *costs[index], sight)
     return [layers[index] for index in sorted(layers)]
 
 
-def _macs_up_to(report: Report, index_of: dict[str, int]) -> list[int]:
-    """For each row, the multiply-adds of everything that it depends on, itself included."""
+def _cost_up_to(report: Report, index_of: dict[str, int]) -> list[tuple[int, int]]:
+    """For each row, the multiply-adds and the number of the rows that it depends on, itself included."""
     needed: list[int] = []  # bit masks of rows
     totals = []
     for row in report.rows:
@@ -110,7 +110,8 @@ def _macs_up_to(report: Report, index_of: dict[str, int]) -> list[int]:
             if source in index_of:
                 mask |= needed[index_of[source]]
         needed.append(mask)
-        totals.append(sum(r.macs or 0 for r in report.rows[: row.index + 1] if mask >> r.index & 1))
+        macs = sum(r.macs or 0 for r in report.rows[: row.index + 1] if mask >> r.index & 1)
+        totals.append((macs, mask.bit_count()))
     return totals
 
 

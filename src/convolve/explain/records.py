@@ -8,6 +8,7 @@ from torch import Tensor
 
 Run = tuple[int, int]  # first and last pixel of a stretch without holes
 Runs = tuple[Run, ...]
+Place = tuple[int, int, int]  # channel, row, column
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Layer:
     """A layer whose maps are shown. `name` is its row in `convolve.inspect`; `words` says what it is and what it ends with.
 
     channels   which maps are shown, strongest first     step   every step-th row and column is shown
+    asked      the units that the user wants measured; their maps come first
     """
 
     name: str
@@ -48,9 +50,11 @@ class Layer:
     words: str
     shape: tuple[int, int, int]
     macs: int  # of everything up to here
+    depth: int  # operators up to here
     sight: Sight
     channels: tuple[int, ...] = ()
     step: int = 1
+    asked: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,26 @@ class Unit:
 class Measured:
     """How far a unit's value follows each pixel on this image: the size of its gradient, summed over the colour channels.
 
+    gradient   [h, w], of the part of the image from `top` and `left` on that is the hull of the theory; zero outside
     touched    pixels with a gradient that is not zero     outside   those of them outside the theory (0, or theory is wrong)
+    block      the side of the blocks in which a page draws it
     """
 
     layer: str
     unit: Unit
-    gradient: Tensor  # [h, w] of the input
+    top: int
+    left: int
+    gradient: Tensor
     touched: int
     outside: int
+    block: int = 1
+
+    def on(self, size: tuple[int, int]) -> Tensor:
+        """The gradient at its place on an image of `size` (h, w)."""
+        whole = self.gradient.new_zeros(size)
+        h, w = self.gradient.shape
+        whole[self.top : self.top + h, self.left : self.left + w] = self.gradient
+        return whole
 
 
 @dataclass(frozen=True, eq=False)

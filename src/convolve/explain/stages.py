@@ -9,7 +9,8 @@ Shapes, with L positions (flattened), T taps, g groups: input (c, *size), output
     transposed    positions are input cells. rows (L, channels out·T): the stamp that each position adds to the frame at `reads`;
                   products (channels out, L, in/g·T) before the channels are added; `grown` (L, channels out, *frame) is the
                   frame after each position
-    pooling       rows (c, L, T) per channel; output[c, l] = the largest of them, or their sum over `divisors[l]`
+    pooling       rows (c, L, T) per channel; output[c, l] = the largest of them, or their sum over `divisors[l]`, or (LeNet-5's)
+                  their sum times `scale[c]` plus `bias[c]`
 Everything is float64: small integers stay exact.
 """
 
@@ -26,14 +27,15 @@ from torch import Tensor
 from convolve.errors import ShapeError, UsageError
 from convolve.explain import torch_code
 from convolve.geometry import Pair, Window, per_axis
-from convolve.ops import conv, pool
+from convolve.ops import conv, pool, pool_trainable
 from convolve.ops.arguments import Padding, Size, window_for
+from convolve.ops.conv import GroupOrder
 from convolve.ops.fold import unfold
 from convolve.ops.kernel_matrix import kernel_matrix
 from convolve.ops.windows import PaddingMode, mode_pad, zero_pad
 from convolve.problem import check_fits
 
-Kind = Literal["convolution", "transposed", "max", "average"]
+Kind = Literal["convolution", "transposed", "max", "average", "sum"]
 MOST_PRODUCTS = 20_000  # what one stage may show: a page of 2 MB, and more than a reader will step through
 MOST_CELLS = 8_192  # of a frame
 HISTORY = 4  # a cell of a growing frame's history counts as a quarter: it is embedded, but not drawn at once
@@ -73,6 +75,10 @@ class Stage:
     winners: Tensor | None
     """Of max pooling: per channel and position, the tap of the largest value."""
     divisors: Tensor | None
+    scale: Tensor | None
+    """Of pooling with parameters: one weight per channel."""
+    order: tuple[int, ...]
+    """The channels, group by group, in the order in which the filters read them: 0, 1, 2, … unless the groups are interleaved."""
     size_formulas: tuple[str, ...]
     code: str
     parameters: int
@@ -97,6 +103,7 @@ def convolution(
     groups: int = 1,
     padding_mode: PaddingMode = "zeros",
     flip: bool = False,
+    group_order: GroupOrder = "contiguous",
 ) -> Stage:
     """The stage of a 1-D or 2-D convolution of x (c, *size) with weight (k, c/g, *kernel).
 
@@ -112,6 +119,7 @@ def convolution(
     operator = _either(axes, conv.conv1d, conv.conv2d)
     plain: dict[str, Any] = {"stride": window.stride, "dilation": window.dilation, "groups": groups}
     keywords = plain | {"padding": window.padding, "padding_mode": padding_mode, "flip_kernel": flip}
+    keywords["group_order"] = group_order
     outputs = window.output_size(size)
     _check_amount(weight.shape[0] * math.prod(outputs) * math.prod(weight.shape[1:]), x, window)
     output = operator(x[None], weight, bias, **keywords)[0]
@@ -122,17 +130,24 @@ def convolution(
     used = weight.flip(tuple(range(2, axes + 2))) if flip else weight
     k, depth = used.shape[:2]
     taps = math.prod(window.kernel)
-    by_group = rows.reshape(len(rows), groups, depth * taps).transpose(0, 1)  # (g, L, c/g·T)
+    order = torch.arange(x.shape[0])
+    if group_order == "interleaved":  # the same shuffle that channel_shuffle does
+        order = order.reshape(depth, groups).T.flatten()
+    by_channel = rows.reshape(len(rows), x.shape[0], taps)[:, order]
+    by_group = by_channel.reshape(len(rows), groups, depth * taps).transpose(0, 1)  # (g, L, c/g·T)
     products = by_group.repeat_interleave(k // groups, 0) * used.reshape(k, 1, depth * taps)
     zeros = padding_mode == "zeros"
     seen = x if zeros else frame
     matrix = _matrix(used, seen.shape[1:], window, window.padding if zeros else 0, groups)
+    if matrix is not None and group_order == "interleaved":
+        matrix = _columns_of(matrix, order, math.prod(seen.shape[1:]))
     returned = (matrix.to_dense().T @ output.flatten()).reshape(seen.shape) if matrix is not None else None
     return Stage(
         "convolution", operator.__name__, window, groups, padding_mode, flip, x, weight, used, bias, output, frame,
-        _inner(window, size), reads, rows, products, partial, matrix, seen, returned, None, None, None,
+        _inner(window, size), reads, rows, products, partial, matrix, seen, returned, None, None, None, None,
+        tuple(order.tolist()),
         size_formulas(window, size, outputs),
-        torch_code.convolution(x, weight, bias, window, groups, padding_mode, flip),
+        torch_code.convolution(x, weight, bias, window, groups, padding_mode, flip, order.tolist()),
         weight.numel() + (0 if bias is None else bias.numel()),
         products.numel(),
     )  # fmt: skip
@@ -195,7 +210,7 @@ def transposed(
     return Stage(
         "transposed", operator.__name__, window, groups, "zeros", flip, x, weight, used, bias, output, grown[-1],
         tuple((p, p + m) for (p, _), m in zip(window.padding, output.shape[1:], strict=True)),
-        reads, rows, products, None, turned, x, returned, grown, None, None,
+        reads, rows, products, None, turned, x, returned, grown, None, None, None, tuple(range(x.shape[0])),
         transposed_formulas(window, size, extra, output.shape[1:]),
         torch_code.transposed(x, weight, bias, window, groups, extra, flip),
         weight.numel() + (0 if bias is None else bias.numel()),
@@ -205,15 +220,17 @@ def transposed(
 
 def pooling(
     x: Tensor,
-    kind: Literal["max", "average"],
+    kind: Literal["max", "average", "sum"],
     kernel_size: Size,
     stride: Size | None = None,
     padding: Padding = 0,
     dilation: Size = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    scale: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Stage:
-    """The stage of a 1-D or 2-D pooling of x (c, *size).
+    """The stage of a 1-D or 2-D pooling of x (c, *size); of kind "sum" with parameters, a `scale` and a `bias` per channel.
 
     >>> stage = pooling(torch.arange(9.0).reshape(1, 3, 3), "max", 2, stride=1)
     >>> stage.output[0].tolist(), stage.winners.tolist()
@@ -234,6 +251,11 @@ def pooling(
         operator: Callable[..., Any] = _either(axes, pool.max_pool1d, pool.max_pool2d)
         output, indices = operator(x[None], **keywords, return_indices=True)
         output = output[0]
+    elif kind == "sum":
+        assert scale is not None
+        scale, bias = scale.double(), None if bias is None else bias.double()
+        operator = _either(axes, pool_trainable.trainable_pool1d, pool_trainable.trainable_pool2d)
+        output = operator(x[None], scale, bias, **keywords)[0]
     else:
         operator = _either(axes, pool.avg_pool1d, pool.avg_pool2d)
         output = operator(x[None], **keywords, count_include_pad=count_include_pad)[0]
@@ -255,18 +277,22 @@ def pooling(
         places = flat[indices[0].flatten(1)]  # where in the frame the winner lies
         winners = (reads[None] == places[..., None]).int().argmax(-1)
         weights.scatter_(2, winners[..., None], 1.0)
+    elif scale is not None:
+        weights += scale[:, None, None]
     else:
         weights += (1 / divisors)[:, None]
     matrix = None  # a window that reads nothing but padding has no row: its largest value is minus infinity
     if output.isfinite().all():
         matrix = _selection(reads, weights, flat, frame.shape[1:], math.prod(size))
     return Stage(
-        kind, operator.__name__, window, c, "zeros", False, x, None, None, None, output, frame,
+        kind, operator.__name__, window, c, "zeros", False, x, None, None, bias, output, frame,
         tuple((p, p + n) for (p, _), n in zip(sides, size, strict=True)),
-        reads, rows, rows, None, matrix, x, None, None, winners, None if largest else divisors,
+        reads, rows, rows, None, matrix, x, None, None, winners, divisors if kind == "average" else None, scale,
+        tuple(range(c)),
         size_formulas(window, size, outputs, ceil_mode),
-        torch_code.pooling(x, kind, window, ceil_mode, count_include_pad),
-        0,
+        torch_code.trainable_pooling(x, scale, bias, window, ceil_mode) if scale is not None
+        else torch_code.pooling(x, kind, window, ceil_mode, count_include_pad),
+        0 if scale is None else scale.numel() + (0 if bias is None else bias.numel()),
         0,
     )  # fmt: skip
 
@@ -366,6 +392,15 @@ def _matrix(weight: Tensor, size: Sequence[int], window: Window, padding: Paddin
     if math.prod(outputs) * weight.shape[0] * math.prod(size) * weight.shape[1] * groups > MOST_MATRIX:
         return None
     return kernel_matrix(weight, tuple(size), window.stride, padding, window.dilation, groups)
+
+
+def _columns_of(matrix: Tensor, order: Tensor, cells: int) -> Tensor:
+    """The sparse matrix for channels as they come, from one for channels in `order`."""
+    rows, columns = matrix.coalesce().indices()
+    columns = order[columns // cells] * cells + columns % cells
+    return torch.sparse_coo_tensor(
+        torch.stack([rows, columns]), matrix.coalesce().values(), matrix.shape, check_invariants=False
+    ).coalesce()
 
 
 def _selection(reads: Tensor, weights: Tensor, flat: Tensor, frame: Sequence[int], cells: int) -> Tensor | None:

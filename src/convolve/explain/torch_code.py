@@ -14,7 +14,14 @@ from convolve.geometry import Window
 
 
 def convolution(
-    x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int, mode: str, flip: bool
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    window: Window,
+    groups: int,
+    mode: str,
+    flip: bool,
+    order: Sequence[int],
 ) -> str:
     k, depth = weight.shape[:2]
     arguments = [f"{depth * groups}, {k}", f"kernel_size={_one(window.kernel)}", *_steps(window)]
@@ -32,6 +39,8 @@ def convolution(
     data = "x"
     if padded and not by_layer:
         lines.append(_pad(window, "constant" if mode == "zeros" else mode))
+    if list(order) != sorted(order):
+        lines.append(f"x = x[:, {list(order)}]  # interleaved groups: those of torch are blocks of channels")
     return _program(lines, f"layer({data})")
 
 
@@ -78,6 +87,23 @@ def pooling(x: Tensor, kind: str, window: Window, ceil_mode: bool, count_include
     if padded and not inside:
         lines.append(_pad(window, "constant", ', value=float("-inf")' if kind == "max" else ""))
     return _program(lines, "layer(x)")
+
+
+def trainable_pooling(x: Tensor, scale: Tensor, bias: Tensor | None, window: Window, ceil_mode: bool) -> str:
+    per_channel = "[:, None]" if window.axes == 1 else "[:, None, None]"
+    lines = [*_head(x), f"weight = {_tensor(scale, 9)}"]
+    lines += [] if bias is None else [f"bias = {_tensor(bias, 7)}"]
+    equal = all(p == q and 2 * p <= k for (p, q), k in zip(window.padding, window.kernel, strict=True))
+    if window.axes == 1 or not equal or any(d > 1 for d in window.dilation):  # torch's averages cannot become sums
+        arguments = f"{_one(window.kernel)}, stride={_one(window.stride)}, padding={window.padding}"
+        arguments += f", dilation={_one(window.dilation)}, ceil_mode={ceil_mode}"
+        call = f"convolve.trainable_pool{window.axes}d(x, weight, {'None' if bias is None else 'bias'}, {arguments})"
+        return "# torch has no such pooling; convolve has:\n" + _program(["import convolve", *lines], call)
+    arguments = f"{_one(window.kernel)}, stride={_one(window.stride)}"
+    arguments += f", padding={_one([p for p, _ in window.padding])}" * any(p for p, _ in window.padding)
+    arguments += ", ceil_mode=True" * ceil_mode
+    lines.append(f"sums = nn.functional.avg_pool2d(x, {arguments}, divisor_override=1)")
+    return _program(lines, f"sums * weight{per_channel}" + ("" if bias is None else f" + bias{per_channel}"))
 
 
 def _ours(x: Tensor, window: Window, ceil_mode: bool, count_include_pad: bool, kind: str = "average") -> str:

@@ -99,6 +99,7 @@ def animate(
     dilation: Sizes = 1,
     groups: int | None = None,
     *,
+    group_order: str = "contiguous",
     channels: int | None = None,
     filters: int | None = None,
     output_padding: Sizes = 0,
@@ -114,14 +115,15 @@ def animate(
     out: str | Path | None = None,
     step: int | None = None,
 ) -> Animation:
-    """Take an operator apart, step by step: conv, conv-transpose, max-pool, avg-pool, grouped, depthwise, pointwise, separable.
+    """Take an operator apart, step by step: conv, conv-transpose, max-pool, avg-pool, trainable-pool, grouped, ….
 
-    Also "compare": the convolutions among these on one input.
+    Also depthwise, pointwise, separable, and "compare": the convolutions among these on one input.
 
     input: a tensor (c, *size), or text: "5x5", "7" (1-D), "3x5x5", numbers "1 2 3; 4 5 6" (channels apart by |), an image file,
         "sample:china". Sizes are filled with small random integers of `seed`.
     kernel: a size, numbers, a tensor, or the name of a filter such as "sobel-x".
     padding: an int, one per axis, (before, after) per axis (as text "0:1x1:2"), "same", "same_lower", "valid".
+    group_order: which channels a group reads: a block of them ("contiguous", torch's), or every groups-th ("interleaved").
     resize: the size (h, w) to which an image is scaled; its longer side is 16 pixels without.
     to: the kinds of files to write (html, gif, svg, png), as `out`, or after what is shown: conv-k3-s2-p1.html.
 
@@ -143,7 +145,7 @@ def animate(
     size, kernels = read_kernel(kernel, axes, row.kernel)
     request = Request(
         given.x, size, kernels, read_sizes(stride, "stride"), read_padding(padding, axes), padding_mode,
-        _sizes(output_padding, "output_padding"), _sizes(dilation, "dilation"), groups, filters, bias, flip,
+        _sizes(output_padding, "output_padding"), _sizes(dilation, "dilation"), groups, group_order, filters, bias, flip,
         ceil_mode, count_include_pad, seed,
     )  # fmt: skip
     made = scenes(row.name, request)
@@ -181,7 +183,7 @@ def _name(operator_name: str, made: tuple[Scene, ...]) -> str:
     stage = made[0].stages[0]
     window = stage.window
     parts = [operator_name]
-    default = window.kernel if stage.kind in ("max", "average") else (1,) * window.axes
+    default = window.kernel if stage.kind in ("max", "average", "sum") else (1,) * window.axes
     sides = [str(p) if p == q else f"{p}_{q}" for p, q in window.padding]
     for letter, values, usual in (
         ("k", window.kernel, ()),
@@ -199,7 +201,11 @@ def _title(operator_name: str, made: tuple[Scene, ...]) -> str:
     first, last = made[0].stages[0], made[-1].stages[-1]
     if operator_name == "compare":
         return f"Five convolutions on one input of {_shape(first.input)}"
-    called = first.operator if operator_name in ("conv", "conv-transpose", "max-pool", "avg-pool") else operator_name
+    called = (
+        first.operator
+        if operator_name in ("conv", "conv-transpose", "max-pool", "avg-pool", "trainable-pool")
+        else operator_name
+    )
     return f"{called}: {_shape(first.input)} → {_shape(last.output)}"
 
 

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from convolve.data.records import Dataset
 from convolve.errors import UnknownNameError, UsageError
-from convolve.models import MODELS, find
+from convolve.models import MODELS, Recipe, Variant, find
+from convolve.models.source import is_file, is_spec
 from convolve.training.augment import Movement
 from convolve.training.options import Options
 
 FEWEST_STEPS = 10  # an epoch has at least so many; the batch shrinks for it
+SMALLEST_BATCH = 2  # but not below what batch normalisation needs
 FEWEST_UPDATES = 800  # a run has at least so many; small data get more epochs for it
 FEW_IMAGES = 20_000  # below, the images are moved a little in every epoch, against overfitting
 AUGMENTS = ("auto", "none", "gentle")
 GENTLE = Movement(shift=0.08, scale=0.12, turn=10.0)
+DEFAULT_MODEL, DEFAULT_BELOW_28 = "smallnet", "lenet_relu"
+LARGEST_OWN = 64  # pictures for a network that is in no table keep their size up to this side
 USUAL_LR = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}  # where the model's recipe is for another optimizer
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; None means: choose. Stored with the run, so that a resumed one asks for the same."""
+    """What the user asked for; None means: choose. Stored with the run, so that a resumed one asks for the same.
+
+    The model is a name of the table, a one-line spec, or FILE.py:NAME. The last three were added later: older states lack them.
+    """
 
     data: str | None
-    model: str
+    model: str | None
     epochs: int | None
     batch_size: int | None
     lr: float | None
@@ -36,7 +44,10 @@ class Request:
     seed: int
     val_split: float | None
     augment: str
-    snapshots: int = 0  # states that were saved before there were any lack it
+    snapshots: int = 0
+    weights: str | None = None
+    stem: str | None = None
+    channels: int | None = None
 
     def __post_init__(self) -> None:
         if self.snapshots < 0 or self.snapshots == 1:
@@ -48,23 +59,52 @@ def size_chooser(request: Request) -> Callable[[tuple[int, int]], tuple[int, int
     """The size in pixels that the pictures get: as asked; else their own, where the model takes it, or the model's."""
     if request.img_size is not None:
         return request.img_size
-    _, variant = find(request.model)
-    (low_h, low_w), (native_h, native_w) = variant.smallest, variant.size
 
     def choose(found: tuple[int, int]) -> tuple[int, int]:
         h, w = found
-        fits = low_h <= h <= 1.5 * native_h and low_w <= w <= 1.5 * native_w
-        return found if fits else (native_h, native_w)
+        variant = row_of(model_of(request, found))
+        if variant is None:
+            return found if max(h, w) <= LARGEST_OWN else (LARGEST_OWN, LARGEST_OWN)
+        (low_h, low_w), (native_h, native_w) = variant.smallest, variant.size
+        if h < low_h or w < low_w:
+            return variant.size
+        if variant.largest is not None:
+            return found if max(h, w) <= variant.largest else (variant.largest, variant.largest)
+        return found if h <= 1.5 * native_h and w <= 1.5 * native_w else variant.size
 
     return choose
 
 
-def options_of(request: Request, images: int, device: str) -> Options:
-    recipe = MODELS[find(request.model)[0].name].recipe
+def model_of(request: Request, found: tuple[int, int]) -> str:
+    """The network: as asked, or the default for pictures of this size, the one asked for or their own (h, w)."""
+    if request.model is not None:
+        return request.model
+    asked = request.img_size
+    h, w = found if asked is None else (asked, asked) if isinstance(asked, int) else asked
+    return DEFAULT_MODEL if min(h, w) >= 28 else DEFAULT_BELOW_28
+
+
+def row_of(model: str) -> Variant | None:
+    """The table's variant of that name; None for a one-line spec and for a network of a file, which are in no table."""
+    return None if is_spec(model) or is_file(model) else find(model)[1]
+
+
+def short_name(model: str) -> str:
+    """What a run of this network is called: the table's name, "spec", or FILE-NAME."""
+    if is_file(model):
+        path, _, name = model.partition(".py:")
+        return f"{Path(path).name}-{name.partition('(')[0]}"
+    return "spec" if is_spec(model) else model
+
+
+def options_of(request: Request, model: str, images: int, device: str) -> Options:
+    recipe = Recipe() if row_of(model) is None else MODELS[find(model)[0].name].recipe
     optimizer = request.opt or recipe.optimizer
     usual = recipe.lr if optimizer == recipe.optimizer else USUAL_LR.get(optimizer, recipe.lr)
     batch_size = (
-        max(1, min(recipe.batch_size, images // FEWEST_STEPS)) if request.batch_size is None else request.batch_size
+        max(SMALLEST_BATCH, min(recipe.batch_size, images // FEWEST_STEPS))
+        if request.batch_size is None
+        else request.batch_size
     )
     updates = -(-images // max(1, batch_size))
     if request.augment not in AUGMENTS:
@@ -98,13 +138,18 @@ def device_of(name: str) -> str:
     return str(device)
 
 
-def architecture_of(request: Request, data: Dataset) -> dict[str, Any]:
-    """The arguments of `models.create`, JSON-safe; they are stored in the model file."""
-    row, variant = find(request.model)
-    return {
-        "name": row.name,
-        "variant": variant.name,
+def architecture_of(request: Request, model: str, data: Dataset) -> dict[str, Any]:
+    """What `models.source.rebuild` builds the network from, JSON-safe; it is stored in the model file."""
+    given: dict[str, Any] = {
         "num_classes": len(data.classes),
         "in_channels": data.channels,
         "img_size": list(data.size),
     }
+    if row_of(model) is None:
+        if request.stem is not None:
+            raise UsageError("a stem is a choice of the table's networks", f"got {request.stem!r}", "leave it out")
+        return {"name": model, **given}
+    row, variant = find(model)
+    return {"name": row.name, "variant": variant.name, **given} | (
+        {} if request.stem is None else {"stem": request.stem}
+    )

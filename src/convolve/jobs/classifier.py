@@ -11,10 +11,10 @@ from torch import nn
 
 from convolve.data.preprocess import Preprocessing, normalise, upright
 from convolve.data.statistics import Statistics, describe
-from convolve.errors import ModelFileError
+from convolve.errors import ConvolveError, ModelFileError
 from convolve.jobs.results import Prediction, html_table
-from convolve.models import create
 from convolve.models.file import load_weights, read
+from convolve.models.source import rebuild
 
 GREY = ("1", "L", "LA", "La", "I", "I;16", "F")  # Pillow's modes without colour
 
@@ -77,10 +77,11 @@ class Classifier(nn.Module):
         return html_table(("", "classifier"), rows)
 
 
-def load(path: str | os.PathLike[str]) -> Classifier:
+def load(path: str | os.PathLike[str], *, network: str | nn.Module | None = None) -> Classifier:
     """A trained network from its file, ready to predict; nothing but the file is needed.
 
-    Raises ModelFileError for a file that is corrupt, truncated or not ours; no code in it is ever run.
+    Only a network of your own Python file has to be named once more, as `network` ("net.py:Net", or a module): no code that a
+    model file names is ever run. Raises ModelFileError for a file that is corrupt, truncated or not ours.
 
     >>> import convolve, tempfile
     >>> run = convolve.train("digits", epochs=1, out=tempfile.mkdtemp() + "/run")
@@ -90,9 +91,10 @@ def load(path: str | os.PathLike[str]) -> Classifier:
     """
     tensors, card = read(path)
     try:
-        shape = {**card["architecture"], "img_size": tuple(card["architecture"]["img_size"])}
-        classifier = Classifier(create(**shape), card)
+        classifier = Classifier(rebuild(card["architecture"], network), card)
     except (KeyError, TypeError, ValueError) as error:
+        if network is not None and isinstance(error, ConvolveError):
+            raise  # what the caller named is wrong, not the file
         received = f"{type(error).__name__}: {error}"
         remedy = "it was written by another version: see `convolve doctor`"
         raise ModelFileError(f"the description in {path} cannot be used", received, remedy) from error

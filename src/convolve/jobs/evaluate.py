@@ -20,12 +20,14 @@ def evaluate(
     data: str | os.PathLike[str] | None = None,
     *,
     part: str | None = None,
+    network: str | None = None,
     workers: int | None = None,
     observer: Observer | None = None,
 ) -> Evaluation:
     """Accuracy, loss and confusion matrix of a `model` (a file, or what `convolve.load` returned) on `data`.
 
     Of data with several parts the test images are measured, or the `part` that is named; of a plain folder all images.
+    `network` names the code of a network of your own file, as for `convolve.load`.
     The data's classes must be among the model's. Raises InputError where they are not, or the data is unusable.
 
     >>> import convolve, tempfile
@@ -35,7 +37,7 @@ def evaluate(
     ('test', 359, True)
     """
     started = time.perf_counter()
-    classifier = model if isinstance(model, Classifier) else load(model)
+    classifier = model if isinstance(model, Classifier) else load(model, network=network)
     rule = classifier.preprocessing
     split = read_split(
         None if data is None else str(data),

@@ -6,6 +6,7 @@ import html
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +25,7 @@ from convolve.draw import page
 from convolve.draw.style import write
 from convolve.errors import ConvolveError, UsageError
 from convolve.explain.explaining import Wishes, explain
-from convolve.explain.records import Findings
+from convolve.explain.records import Findings, Place
 from convolve.files import new_folder
 from convolve.jobs.classifier import Classifier, load
 from convolve.jobs.networks import network
@@ -63,6 +64,7 @@ class Explanation:
         """JSON-safe values; docs/json.md describes them."""
         last = self.findings.last
         units = {row.layer: row.strongest for row in last.maps}
+        measured = Counter(row.layer for row in last.measured)
         return {
             "model": self.model,
             "image": self.image,
@@ -76,6 +78,7 @@ class Explanation:
                     "shown": list(layer.channels),
                     "receptive_field": layer.sight.size,
                     "strongest": [vars(unit) for unit in units[layer.name]],
+                    "measured": measured[layer.name],
                 }
                 for layer in self.findings.layers
             ],
@@ -101,6 +104,7 @@ def explain_image(
     image: Any,
     *,
     layers: Sequence[str] = (),
+    units: Sequence[str] = (),
     target: str | None = None,
     attribution: Sequence[str] = (),
     cam_layer: str | None = None,
@@ -113,7 +117,8 @@ def explain_image(
 
     model: a run's model.safetensors (with its snapshots/, where it has them), a name, spec or file.py:Class as in
     `convolve.inspect` (then the weights are random, from `seed`), or a module. image: a path, "sample:china", "sample:flower",
-    a PIL image, an array or a tensor. layers: which to show, all (up to 24) by default. target: the class to attribute,
+    a PIL image, an array or a tensor. layers: which to show, all (up to 24) by default. units: whose gradient must be
+    measured, each as "layer:map,row,column". target: the class to attribute,
     by name or number; the most likely one by default. attribution: methods by name, "none" for none. input: channels x h x w,
     for a network that takes several sizes. out: a folder that must not exist; without it runs/IMAGE-explained, or -2, -3, …
 
@@ -131,14 +136,13 @@ def explain_image(
     pixels = subject.rule.apply(picture)
     if invert:
         pixels = 255 - pixels
-    wishes = Wishes(tuple(layers), target, tuple(attribution), cam_layer)
+    wishes = Wishes(tuple(layers), target, tuple(attribution), cam_layer, tuple(_unit(word) for word in units))
     place = _checked(out)
     device = next(iter(subject.module.parameters()), torch.empty(0)).device
     found = explain(
         subject.module, normalise(pixels[None].to(device), subject.rule), subject.weights, subject.classes, wishes
     )
     notes = (*subject.notes, *found.notes)
-    folder = new_folder("runs", f"{_slug(name)}-explained") if place is None else new_folder(place.parent, place.name)
     shape = "x".join(map(str, pixels.shape))
     content = draw.content(
         model=subject.name,
@@ -149,6 +153,7 @@ def explain_image(
         findings=found,
         notes=notes,
     )
+    folder = new_folder("runs", f"{_slug(name)}-explained") if place is None else new_folder(place.parent, place.name)
     files = {"page": folder / "page.html"}
     page.write(draw.page_of(content), files["page"])
     for kind, drawing in draw.pictures(content, pixels.numpy(), found).items():
@@ -166,6 +171,15 @@ def explain_image(
         seconds,
         content,
     )
+
+
+def _unit(word: str) -> tuple[str, Place]:
+    layer, colon, numbers = word.rpartition(":")
+    parts = [part.strip() for part in numbers.split(",")]
+    if not (colon and layer and len(parts) == 3 and all(part.isdecimal() for part in parts)):
+        raise UsageError("a unit is LAYER:MAP,ROW,COLUMN, counted from 0", f"got {word!r}", "write conv1:3,10,12")
+    channel, row, column = map(int, parts)
+    return layer, (channel, row, column)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from convolve.data.records import Dataset, Quarantined
-from convolve.jobs.choices import Request
-from convolve.models import find
+from convolve.jobs.choices import Request, row_of
 from convolve.training.options import Options
 from convolve.training.records import Epoch, Observer, clock
 
@@ -39,18 +38,21 @@ class RunLog:
         self._observer.epoch(record, epochs, eta)
 
 
-def say_choices(log: RunLog, data: Dataset, request: Request, net: nn.Module, options: Options) -> None:
-    """Every choice, once, before training."""
+def say_choices(
+    log: RunLog, data: Dataset, request: Request, model: str, net: nn.Module, options: Options, start: str
+) -> None:
+    """Every choice, once, before training; `start` says where the weights come from."""
     for index, line in enumerate(data.said):
         log.say(f"{'data' if index == 0 else '':<10}{line}")
     say_left_out(log, data.quarantined)
     parameters = sum(parameter.numel() for parameter in net.parameters())
     h, w = data.size
-    native = find(request.model)[1].size
-    if request.img_size is None and data.size == native:
-        log.say(f"          {h}x{w} is the size that {request.model} was made for")
+    row = row_of(model)
+    if request.img_size is None and row is not None and data.size == row.size:
+        log.say(f"          {h}x{w} is the size that {model} was made for")
+    stem = "" if request.stem is None else f", stem {request.stem}"
     log.say(
-        f"model     {request.model}, {data.channels}x{h}x{w} in, {len(data.classes)} classes, {parameters:,} parameters, from scratch"
+        f"model     {model}{stem}, {data.channels}x{h}x{w} in, {len(data.classes)} classes, {parameters:,} parameters, {start}"
     )
     smoothing = f", label smoothing {options.label_smoothing:g}" if options.label_smoothing else ""
     log.say(

@@ -7,6 +7,7 @@ from typing import Any
 
 from convolve.errors import UnknownNameError
 from convolve.models import MODELS, Model, Variant, available
+from convolve.models.accuracy import ACCURACIES, Accuracy
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class ListedModel:
     """One network. `name` is what `--model` and `create` take; totals are those of the native input and classes.
 
     `parameters` are the trainable ones, auxiliary heads included, `fixed` those that are not trained; `macs` are multiply-adds of one
-    image; `receptive_field` is the side in pixels of what one unit of the last maps sees.
+    image; `receptive_field` is the side in pixels of what one unit of the last maps sees; `accuracy` is a figure with its data
+    and source, None where none is known.
     """
 
     name: str
@@ -28,6 +30,7 @@ class ListedModel:
     fixed: int
     macs: int
     receptive_field: int
+    accuracy: Accuracy | None
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,9 @@ def models(pattern: str = "*", variants: bool = False) -> ModelList:
 
 def _listed(model: Model, variant: Variant) -> ListedModel:
     first = variant is model.default
+    name = model.name if first else f"{model.name}-{variant.name}"
     return ListedModel(
-        name=model.name if first else f"{model.name}-{variant.name}",
+        name=name,
         summary=model.summary if first else variant.summary,
         paper=model.paper,
         channels=variant.channels,
@@ -72,4 +76,5 @@ def _listed(model: Model, variant: Variant) -> ListedModel:
         fixed=variant.fixed,
         macs=variant.macs,
         receptive_field=variant.receptive_field,
+        accuracy=ACCURACIES.get(name),
     )

@@ -14,13 +14,17 @@ ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".
 
 
 def predict(
-    model: str | os.PathLike[str], images: Sequence[str | os.PathLike[str]], *, invert: bool = False
+    model: str | os.PathLike[str],
+    images: Sequence[str | os.PathLike[str]],
+    *,
+    invert: bool = False,
+    network: str | None = None,
 ) -> tuple[list[Prediction], list[InputError]]:
     """One Prediction per image file, in order, and one error per file that could not be used; a folder means the images in it.
 
     Raises ModelFileError for an unusable model, and InputError when not one image could be used.
     """
-    classifier = load(model)
+    classifier = load(model, network=network)
     predictions, errors = [], []
     for path in _files(images):
         try:

@@ -96,8 +96,8 @@ def timed(module: nn.Module, inputs: Sequence[Input], report: Report, rounds: in
 
     A module on the meta device is given random weights in a copy.
     """
-    model = _with_weights(module).eval()
-    tensors = [_random(item) for item in inputs]
+    model = with_weights(module).eval()
+    tensors = [random_input(item) for item in inputs]
     arrived: dict[str, torch.Tensor] = {}
     handles = [
         layer.register_forward_pre_hook(_keep(arrived, name)) for name, layer in model.named_modules() if _kind(layer)
@@ -171,7 +171,7 @@ def _keep(arrived: dict[str, torch.Tensor], name: str) -> Callable[..., None]:
     return hook
 
 
-def _with_weights(module: nn.Module) -> nn.Module:
+def with_weights(module: nn.Module) -> nn.Module:
     if not any(t.is_meta for t in (*module.parameters(), *module.buffers())):
         return module
     import copy
@@ -186,7 +186,7 @@ def _with_weights(module: nn.Module) -> nn.Module:
     return clone
 
 
-def _random(item: Input) -> torch.Tensor:
+def random_input(item: Input) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     if item.dtype.is_floating_point:
         return torch.rand(item.shape, generator=generator).to(item.dtype)

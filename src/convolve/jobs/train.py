@@ -20,14 +20,23 @@ from convolve.data.records import Dataset
 from convolve.data.statistics import measure as measure_statistics
 from convolve.draw.style import write
 from convolve.draw.training import confusion, curves
-from convolve.errors import InputError, InterruptedRunError
-from convolve.jobs.choices import Request, architecture_of, device_of, options_of, size_chooser
+from convolve.errors import InputError, InterruptedRunError, UsageError
+from convolve.jobs.choices import (
+    Request,
+    architecture_of,
+    device_of,
+    model_of,
+    options_of,
+    row_of,
+    short_name,
+    size_chooser,
+)
 from convolve.jobs.folder import STATE_FORMAT, RunFolder
 from convolve.jobs.log import RunLog, duration, say_choices, say_left_out
 from convolve.jobs.results import Run, Score
 from convolve.jobs.snapshots import picture_filters, picture_movement, snapshot_steps
 from convolve.jobs.versions import processor, versions
-from convolve.models import create, find
+from convolve.models import source, spec, weights
 from convolve.models.file import load_weights
 from convolve.models.file import read as read_file
 from convolve.models.file import write as write_file
@@ -36,13 +45,11 @@ from convolve.training.measure import measure
 from convolve.training.options import Options
 from convolve.training.records import Epoch, Observer, Silent, State
 
-DEFAULT_MODEL = "lenet_relu"
-
 
 def train(
     data: str | os.PathLike[str] | None = None,
     *,
-    model: str = DEFAULT_MODEL,
+    model: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -54,6 +61,9 @@ def train(
     val_split: float | None = None,
     augment: str = "auto",
     snapshots: int = 0,
+    weights: str | os.PathLike[str] | None = None,
+    stem: str | None = None,
+    channels: int | None = None,
     out: str | os.PathLike[str] | None = None,
     observer: Observer | None = None,
 ) -> Run:
@@ -61,6 +71,11 @@ def train(
 
     `data` is None or "digits", a name that `convolve data get` fetched, a folder of IDX files, a folder of images (one
     sub-folder per class) or a .zip of one. What is left out is chosen from the data and the model, and said to `observer`.
+    `model` is a name of `convolve.models`, a one-line spec ("conv 8 3, relu, gap, fc classes") or FILE.py:NAME, whose code then
+    runs; without it smallnet, or lenet_relu for pictures below 28 pixels.
+    `weights` is a .safetensors or .pth file to start from, with the network's own parameter names (torchvision's, where docs/models.md
+    says so); a classifier of another number of classes starts anew. `stem` "small" is for pictures much smaller than the
+    network's own; `channels` 1 or 3 makes them grey or RGB.
     `snapshots` sets of weights are kept on the way, the random ones first and the last ones last, closer together at the beginning,
     where most happens: `convolve.explain_image` then shows how the network came about.
     `out` must not exist yet; it is runs/<data>-<model> in the current folder otherwise. The best epoch is chosen on
@@ -85,8 +100,11 @@ def train(
         val_split=val_split,
         augment=augment,
         snapshots=snapshots,
+        weights=None if weights is None else str(weights),
+        stem=stem,
+        channels=channels,
     )
-    find(model)  # an unknown model is reported before the data is read
+    _check(request)
     return _run(request, None, out, device, workers, observer or Silent())
 
 
@@ -125,25 +143,33 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
     data = load(
         request.data,
         img_size=size_chooser(request),
+        channels=request.channels,
         val_split=request.val_split,
         seed=request.seed,
         workers=workers,
         progress=observer.reading,
     )
-    options = options_of(request, len(data.train), device_of(device))
-    architecture = architecture_of(request, data)
+    model = model_of(request, data.found)
+    options = options_of(request, model, len(data.train), device_of(device))
+    architecture = architecture_of(request, model, data)
     fingerprint = _fingerprint(data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.seed)
-        net = create(**{**architecture, "img_size": data.size}).to(options.device)
+        net = source.rebuild(architecture, model if source.is_file(model) else None)
+    if row_of(model) is None:
+        _one_score_per_class(net, model, data)
+    start = "from scratch" if request.weights is None else _started(net, request.weights, saved is None)
+    net = net.to(options.device)
     preprocessing = measure_preprocessing(data)
     if saved is not None:
         _same_data(saved.values["fingerprint"], fingerprint)
-    place = saved.folder if saved is not None else RunFolder.create(out, f"{_slug(data.name)}-{_slug(request.model)}")
+    place = (
+        saved.folder if saved is not None else RunFolder.create(out, f"{_slug(data.name)}-{_slug(short_name(model))}")
+    )
     log = RunLog(place.log, observer)
     if saved is not None:
         log.say(f"resumed   {place.path}")
-    say_choices(log, data, request, net, options)
+    say_choices(log, data, request, model, net, options, start)
     config = {
         "request": asdict(request),
         "options": asdict(options),
@@ -215,7 +241,7 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
         command = f"convolve train --resume {place.path}"
         log.say(f"stopped   resume with: {command}")
         raise InterruptedRunError(stopped.rule, str(place.path), f"go on with: {command}") from None
-    return _finish(place, log, net, data, prepare, options, request, history, card, started)
+    return _finish(place, log, net, data, prepare, options, model, history, card, started)
 
 
 def _finish(
@@ -225,7 +251,7 @@ def _finish(
     data: Dataset,
     prepare: Callable[[torch.Tensor], torch.Tensor],
     options: Options,
-    request: Request,
+    model: str,
     history: list[Epoch],
     card: Mapping[str, Any],
     started: float,
@@ -243,7 +269,7 @@ def _finish(
     best_epoch = max(record.epoch for record in history if record.best)
     run = Run(
         folder=place.path,
-        model=request.model,
+        model=model,
         classes=data.classes,
         validation=scores["validation"],
         test=scores.get("test"),
@@ -258,12 +284,12 @@ def _finish(
     split, outcome = outcomes[-1]
     plots = place.path / "plots"
     plots.mkdir(exist_ok=True)
-    write(curves(history, f"{request.model} on {data.name}"), plots / "curves.png")
+    write(curves(history, f"{short_name(model)} on {data.name}"), plots / "curves.png")
     title = f"{split.name}: {outcome.accuracy:.2%} of {len(split):,} right"
     write(confusion(outcome.confusion().numpy(), data.classes, title), plots / "confusion.png")
-    picture_filters(net, data, request.model, plots)
+    picture_filters(net, data, short_name(model), plots)
     if options.movement:
-        picture_movement(data, options, request.model, plots)
+        picture_movement(data, options, short_name(model), plots)
     log.say(f"result    {run.headline}  (best epoch {best_epoch}, {duration(run.seconds)})")
     if run.test is None:
         log.say(
@@ -271,6 +297,38 @@ def _finish(
         )
     log.say(f"files     {place.path}")
     return replace(run, files=place.files())
+
+
+def _check(request: Request) -> None:
+    """Report a model or weights that cannot be before the data is read; a network of a file runs only once it is built."""
+    if request.model is not None:
+        if source.is_spec(request.model):
+            spec.parse(request.model)
+        else:
+            row_of(request.model)
+    if request.weights is not None and not Path(request.weights).is_file():
+        weights.read(request.weights)  # it says what is wrong
+
+
+def _started(net: nn.Module, path: str, fresh: bool) -> str:
+    """Put the weight file into the network (a resumed run brings its own weights), and say what was taken."""
+    if not fresh:
+        return f"begun from {path}"
+    taken = weights.put(net, weights.read(path), path)
+    anew = f", {' and '.join(taken.anew)} anew: the file has other classes" if taken.anew else ""
+    return f"from {path} ({taken.tensors} tensors{anew})"
+
+
+def _one_score_per_class(net: nn.Module, model: str, data: Dataset) -> None:
+    """A network that is in no table is tried once: pictures in, one score per class out."""
+    was_training = net.training
+    with torch.inference_mode():
+        scores = net.eval()(torch.zeros(1, data.channels, *data.size))
+    net.train(was_training)
+    shape = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+    if shape != (1, len(data.classes)):
+        rule = f"{model} must give one score per class: ({len(data.classes)} for each image)"
+        raise UsageError(rule, f"got {shape} for one image", "end with fc classes, or take num_classes as an argument")
 
 
 def _fingerprint(data: Dataset) -> dict[str, str]:

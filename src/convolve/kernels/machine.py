@@ -10,6 +10,7 @@ import os
 import platform
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,6 +57,18 @@ def machine() -> Machine:
     cpu = name or llvm.get_host_cpu_name()
     kind = _instruction_set(cpu, features)
     return Machine(cpu, features, kind, *INSTRUCTION_SETS[kind])
+
+
+@cache
+def why_no_kernels() -> str | None:
+    """Why kernels cannot be compiled or run here, or None."""
+    if find_spec("numba") is None:
+        return "its kernels are compiled by Numba, which is not installed"
+    try:
+        import llvmlite.binding  # noqa: F401
+    except (ImportError, OSError) as error:
+        return f"its kernels need LLVM, which is not usable here ({error})"
+    return None
 
 
 def _instruction_set(cpu: str, features: str) -> str:

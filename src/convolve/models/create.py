@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
+import os
 from typing import Any
 
 from torch import nn
 
 from convolve.errors import ShapeError, UnknownNameError, UsageError
 from convolve.models.table import MODELS, Model, Variant
+from convolve.models.weights import put, read
 
 
 def available(pattern: str = "*") -> list[str]:
@@ -51,13 +53,15 @@ def create(
     in_channels: int | None = None,
     img_size: int | tuple[int, int] | None = None,
     variant: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> nn.Module:
     """A new network of the table: images (n, in_channels, h, w) in, scores (n, num_classes) out.
 
     What is left out is the variant's own. `img_size` is a side or (h, w). `options` are the model's own keywords (its building
-    function lists them). Raises UnknownNameError for a name or variant that the table does not hold, ShapeError for images
-    that are too small.
+    function lists them). `weights` is a .safetensors or .pth file whose tensors are put in, as weights.py says. Raises
+    UnknownNameError for a name or variant that the table does not hold, ShapeError for images that are too small,
+    ModelFileError for weights that do not fit.
 
     >>> net = create("lenet", num_classes=3, img_size=20)
     >>> sum(parameter.numel() for parameter in net.parameters())
@@ -82,13 +86,16 @@ def create(
             if known:
                 raise UnknownNameError.of(f"option of {model.name}", option, known)
             raise UsageError(f"{model.name} has no options", f"got {option!r}", "leave it out")
-    return build(
+    net = build(
         num_classes=chosen.num_classes if num_classes is None else num_classes,
         in_channels=chosen.channels if in_channels is None else in_channels,
         img_size=size,
         variant=chosen.name,
         **options,
     )
+    if weights is not None:
+        put(net, read(weights), weights)
+    return net
 
 
 _COMMON = ("num_classes", "in_channels", "img_size", "variant")

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from convolve.errors import UnknownNameError, UsageError
 from convolve.models.initial import initialise
+from convolve.models.stem import is_small
 from convolve.nn import (
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -127,6 +128,7 @@ class GoogLeNet(nn.Module):
         table: Mapping[str, InceptionWidths] = TABLE,
         aux: bool | None = None,
         width_divisor: int = 1,
+        small: bool = False,
     ) -> None:
         super().__init__()
         stem = 64 // width_divisor
@@ -135,8 +137,9 @@ class GoogLeNet(nn.Module):
         def lrn() -> nn.Module:
             return LocalResponseNorm() if style.lrn else nn.Identity()
 
-        self.conv1 = conv_unit(in_channels, stem, 7, style.norm, stride=2, padding=3)
-        self.maxpool1 = MaxPool2d(3, 2, **pool)
+        kernel, stride = (3, 1) if small else (7, 2)
+        self.conv1 = conv_unit(in_channels, stem, kernel, style.norm, stride=stride, padding=kernel // 2)
+        self.maxpool1 = nn.Identity() if small else MaxPool2d(3, 2, **pool)
         self.norm1 = lrn()
         self.conv2 = conv_unit(stem, stem, 1, style.norm)
         self.conv3 = conv_unit(stem, 3 * stem, 3, style.norm, padding=1)
@@ -152,7 +155,7 @@ class GoogLeNet(nn.Module):
         self.aux1: AuxiliaryHead | None = None
         self.aux2: AuxiliaryHead | None = None
         if style.heads if aux is None else aux:
-            size = _size_at_stage_4(img_size, style.padded_pools)
+            size = _size_at_stage_4(img_size, style.padded_pools, small)
             self.aux1 = AuxiliaryHead(widths["4a"], num_classes, size, style, width_divisor)
             self.aux2 = AuxiliaryHead(widths["4d"], num_classes, size, style, width_divisor)
         self.avgpool = AdaptiveAvgPool2d(1)
@@ -189,12 +192,13 @@ def googlenet(
     table: Mapping[str, Sequence[int]] | None = None,
     aux: bool | None = None,
     width_divisor: int = 1,
+    stem: str = "paper",
 ) -> nn.Module:
     rows = {block: _row(block, (table or {}).get(block, row), width_divisor) for block, row in TABLE.items()}
     for block in table or {}:
         if block not in TABLE:
             raise UnknownNameError.of("Inception block", block, TABLE)
-    net = GoogLeNet(num_classes, in_channels, img_size, STYLES[variant], rows, aux, width_divisor)
+    net = GoogLeNet(num_classes, in_channels, img_size, STYLES[variant], rows, aux, width_divisor, is_small(stem))
     return initialise(net, init)
 
 
@@ -208,9 +212,10 @@ def _row(block: str, numbers: Sequence[int], divisor: int) -> InceptionWidths:
     return InceptionWidths(*(max(1, number // divisor) for number in numbers))
 
 
-def _size_at_stage_4(img_size: tuple[int, int], padded_pools: bool) -> tuple[int, int]:
-    """The maps' size behind the first convolution and three poolings: halves, rounded up by the convolution and padded pools."""
-    h, w = (-(-side // 2) for side in img_size)
-    for _ in range(3):
+def _size_at_stage_4(img_size: tuple[int, int], padded_pools: bool, small: bool) -> tuple[int, int]:
+    """The maps' size behind the first convolution and three poolings (two with the small stem, whose convolution keeps
+    the size): halves, rounded up by the convolution and padded pools."""
+    h, w = img_size if small else (-(-side // 2) for side in img_size)
+    for _ in range(2 if small else 3):
         h, w = (-(-h // 2), -(-w // 2)) if padded_pools else (h // 2, w // 2)
     return h, w

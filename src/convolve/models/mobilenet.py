@@ -18,6 +18,7 @@ from torch import nn
 
 from convolve.errors import UsageError
 from convolve.models.initial import initialise
+from convolve.models.stem import is_small
 from convolve.nn import AdaptiveAvgPool2d, InvertedResidual, conv_unit
 
 
@@ -69,11 +70,13 @@ def mobilenet_v1(
     variant: str,
     init: str = "kaiming",
     alpha: float | None = None,
+    stem: str = "paper",
 ) -> nn.Module:
     del img_size  # global pooling takes any
     scale = _alpha(float(variant) if alpha is None else alpha)
     channels = int(32 * scale)
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=conv_unit(in_channels, channels, 3, stride=2, padding=1))
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["stem"] = conv_unit(in_channels, channels, 3, stride=1 if is_small(stem) else 2, padding=1)
     number = 0
     for row in V1_ROWS:
         for _ in range(row.repeat):
@@ -97,11 +100,12 @@ def mobilenet_v2(
     variant: str,
     init: str = "kaiming",
     alpha: float | None = None,
+    stem: str = "paper",
 ) -> nn.Module:
     del img_size
     scale = _alpha(float(variant) if alpha is None else alpha)
     channels = _multiple_of_8(32 * scale)
-    layers: list[nn.Module] = [_unit(in_channels, channels, 3, 2)]
+    layers: list[nn.Module] = [_unit(in_channels, channels, 3, 1 if is_small(stem) else 2)]
     for row in V2_ROWS:
         out = _multiple_of_8(row.out * scale)
         for index in range(row.repeat):

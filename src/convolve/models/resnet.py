@@ -12,6 +12,7 @@ from functools import partial
 from torch import nn
 
 from convolve.models.initial import initialise
+from convolve.models.stem import is_small
 from convolve.nn import AdaptiveAvgPool2d, BasicBlock, Bottleneck, Conv2d, MaxPool2d
 
 COUNTS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
@@ -19,15 +20,22 @@ WIDTHS = (64, 128, 256, 512)
 
 
 def resnet(
-    name: str, num_classes: int, in_channels: int, img_size: tuple[int, int], variant: str, init: str = "kaiming"
+    name: str,
+    num_classes: int,
+    in_channels: int,
+    img_size: tuple[int, int],
+    variant: str,
+    init: str = "kaiming",
+    stem: str = "paper",
 ) -> nn.Module:
     del img_size, variant  # global pooling takes any size; there is one variant
+    small = is_small(stem)
     block = Bottleneck if name == "resnet50" else BasicBlock
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["conv1"] = Conv2d(in_channels, WIDTHS[0], 7, 2, 3, bias=False)
+    layers["conv1"] = Conv2d(in_channels, WIDTHS[0], *((3, 1, 1) if small else (7, 2, 3)), bias=False)
     layers["bn1"] = nn.BatchNorm2d(WIDTHS[0])
     layers["relu"] = nn.ReLU()
-    layers["maxpool"] = MaxPool2d(3, 2, 1)
+    layers["maxpool"] = nn.Identity() if small else MaxPool2d(3, 2, 1)
     channels = WIDTHS[0]
     for number, (count, width) in enumerate(zip(COUNTS[name], WIDTHS, strict=True), 1):
         blocks: list[nn.Module] = []

@@ -19,6 +19,7 @@ from collections import OrderedDict
 from torch import nn
 
 from convolve.models.initial import initialise
+from convolve.models.stem import is_small
 from convolve.nn import AdaptiveAvgPool2d, MaxPool2d, ShuffleUnit, conv_unit
 
 WIDTHS = {1: (144, 288, 576), 2: (200, 400, 800), 3: (240, 480, 960), 4: (272, 544, 1088), 8: (384, 768, 1536)}
@@ -26,13 +27,19 @@ UNITS = (4, 8, 4)
 
 
 def shufflenet_v1(
-    num_classes: int, in_channels: int, img_size: tuple[int, int], variant: str, init: str = "kaiming"
+    num_classes: int,
+    in_channels: int,
+    img_size: tuple[int, int],
+    variant: str,
+    init: str = "kaiming",
+    stem: str = "paper",
 ) -> nn.Module:
     del img_size  # global pooling takes any
+    small = is_small(stem)
     groups = int(variant.removeprefix("g"))
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["stem"] = conv_unit(in_channels, 24, 3, stride=2, padding=1)
-    layers["pool"] = MaxPool2d(3, 2, 1)
+    layers["stem"] = conv_unit(in_channels, 24, 3, stride=1 if small else 2, padding=1)
+    layers["pool"] = nn.Identity() if small else MaxPool2d(3, 2, 1)
     channels = 24
     for stage, (count, width) in enumerate(zip(UNITS, WIDTHS[groups], strict=True), 2):
         for unit in range(count):

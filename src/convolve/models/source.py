@@ -16,13 +16,14 @@ import importlib.util
 import inspect
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from convolve.errors import InputError, UnknownNameError, UsageError
+from convolve.errors import InputError, ModelFileError, UnknownNameError, UsageError
 from convolve.models import spec
 from convolve.models.create import create
 
@@ -51,6 +52,29 @@ def build(
         size = (28, 28) if img_size is None else (img_size, img_size) if isinstance(img_size, int) else img_size
         return spec.build(source, num_classes=num_classes or 10, in_channels=in_channels or 1, img_size=size)
     return create(source, num_classes=num_classes, in_channels=in_channels, img_size=img_size, **options)
+
+
+def rebuild(architecture: Mapping[str, Any], network: str | nn.Module | None = None) -> nn.Module:
+    """The network that a model file describes: its `name` (a source as above), shape and options, all JSON-safe.
+
+    The code of a network of a file is not in the model file, and is not looked for: it runs only where `network` names it
+    (FILE.py:NAME), or is given as a module. Raises ModelFileError where it is needed and not given.
+    """
+    if isinstance(network, nn.Module):
+        return network
+    given = {**architecture, "img_size": tuple(architecture["img_size"])}
+    name = given.pop("name")
+    if network is not None or is_file(name):
+        if network is None:
+            received = f"it was trained as {name}"
+            raise ModelFileError(
+                "a model file holds no code, and this network is the code of a Python file",
+                received,
+                "name the code that you trust: network='FILE.py:NAME' (--network FILE.py:NAME)",
+            )
+        name = network
+        given = {key: given[key] for key in ("num_classes", "in_channels", "img_size")}
+    return create(name, **given) if not is_file(name) and not is_spec(name) else build(name, **given)
 
 
 def is_file(source: str) -> bool:

@@ -26,7 +26,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Variant:
-    """One definition of a network, for its native input. Sizes are (h, w); `smallest` is the least that it can take.
+    """One definition of a network, for its native input. Sizes are (h, w); `smallest` is the least that it can take,
+    `largest` the side above which pictures are made smaller unless their size is named (None: half as large again as `size`).
 
     The totals are those of the native input and classes: trainable parameters (auxiliary heads included) and fixed ones; `macs`,
     the multiply-adds of convolutions and fully connected layers for one image, without biases and without heads; and the
@@ -43,6 +44,7 @@ class Variant:
     macs: int
     receptive_field: int
     fixed: int = 0
+    largest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,10 @@ def _square(
     macs: int,
     field: int,
     fixed: int = 0,
+    largest: int | None = None,
 ) -> Variant:
     sizes = (side, side), (smallest, smallest)
-    return Variant(name, summary, channels, *sizes, num_classes, parameters, macs, field, fixed)
+    return Variant(name, summary, channels, *sizes, num_classes, parameters, macs, field, fixed, largest)
 
 
 def _rows(*rows: Model) -> Mapping[str, Model]:
@@ -95,7 +98,7 @@ MODELS: Mapping[str, Model] = _rows(
         "small and modern, 28 to 64 pixels: try it first",
         "blocks of He et al. 2016",
         "smallnet:smallnet",
-        (_square("smallnet", "three stages, 32 maps", 3, 32, 16, 10, 308_650, 12_944_640, 48),),
+        (_square("smallnet", "three stages, 32 maps", 3, 32, 16, 10, 308_650, 12_944_640, 48, largest=64),),
         Recipe(
             "adamw", lr=3e-3, batch_size=256, epochs=12, weight_decay=5e-2, label_smoothing=0.1, schedule="onecycle"
         ),

@@ -26,10 +26,12 @@ from convolve.ops.conv import (
     conv1d,
     conv2d,
     conv3d,
+    conv_frozen,
     conv_transpose1d,
     conv_transpose2d,
     conv_transpose3d,
 )
+from convolve.ops.execute import FrozenWeight
 from convolve.ops.windows import PADDING_MODES, PaddingMode
 
 Size = int | tuple[int, ...]
@@ -38,9 +40,12 @@ Size = int | tuple[int, ...]
 class _Extended(nn.modules.conv._ConvNd):
     """What our layers add to torch's: the keywords, kept as attributes, and how they are shown."""
 
-    algorithm: str | Algorithm
-    flip_kernel: bool
-    group_order: GroupOrder
+    # Defaults for torch's own layers, which become ours by `accelerate` without having been built here.
+    algorithm: str | Algorithm = "auto"
+    flip_kernel: bool = False
+    group_order: GroupOrder = "contiguous"
+    frozen: FrozenWeight | None = None
+    """What was prepared of the weight, if it was declared not to change (`accelerate(model, freeze=True)`)."""
 
     def _extend(
         self,
@@ -106,6 +111,12 @@ class _Conv(_Extended):
         self._extend(padding, padding_mode, flip_kernel, group_order, algorithm)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002  (torch's own name)
+        if self.frozen is not None:
+            extras = (self.padding_mode, self.flip_kernel, self.group_order, None, self.algorithm)
+            arguments = (self.stride, self.padding, self.dilation, self.groups, False, *extras)
+            result = conv_frozen(self.frozen, len(self.kernel_size), input, weight, bias, arguments)
+            if result is not None:
+                return result
         function = type(self)._function
         return function(input, weight, bias, self.stride, self.padding, self.dilation, self.groups, **self._extras)
 

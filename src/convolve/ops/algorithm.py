@@ -19,6 +19,21 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """What a row can do once for a weight that will not change (`convolve.accelerate(model, freeze=True)`): the role `output` only.
+
+    What `prepare` makes of a weight serves every problem with the same window, channels, groups and dtype, whatever its batch, size and
+    layout. It must not share memory with the weight.
+    """
+
+    prepare: Callable[[ConvProblem, Tensor], Tensor]
+    run: Callable[[ConvProblem, Tensor, Tensor, Tensor | None], Tensor]
+    """As `Algorithm.run`, with what `prepare` returned in the place of the weight; the result is the same, bit for bit."""
+    cost: Callable[[ConvProblem], Cost]
+    """The estimate without the preparation."""
+
+
+@dataclass(frozen=True)
 class Algorithm:
     """One way to compute a convolution.
 
@@ -46,3 +61,5 @@ class Algorithm:
     """The reason, in words, why `auto` leaves it to an explicit request, or None."""
     not_these: Callable[[ConvProblem, Tensor, Tensor], str | None] | None = None
     """The reason why these values cannot be served, where that depends on values; `auto` then takes its next choice."""
+    preparation: Preparation | None = None
+    """What can be done in advance for a frozen weight."""

@@ -1,17 +1,27 @@
-"""Which algorithm computes a problem: `auto` compares estimates, a name is obeyed or refused with its reason."""
+"""Which algorithm computes a problem.
+
+`auto` compares what was measured on this machine, else estimates; a name is obeyed, or refused with its reason.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from convolve.errors import DeclinedError, UnknownNameError
+from convolve.ops import costs, wisdom
 from convolve.ops.algorithm import Algorithm
 from convolve.ops.algorithms import ALGORITHMS
 from convolve.problem import ConvProblem
 
-MARGIN = 1.5
-"""How many times faster than the library's row another must be predicted before `auto` leaves it unmeasured."""
+LEAD = 1.05
+"""How many times faster than the library's row another must have been measured before `auto` leaves it."""
 
 WHERE_IT_CAN = "?"
 """After a name: the row serves if it can, else `auto` chooses. So a row named for a forward pass is used for its gradients."""
+
+LIBRARY = "torch"
+"""The row that is left only for a lead."""
 
 _TABLE = {row.name: row for row in ALGORITHMS}
 _OWN: dict[str, Algorithm] = {}
@@ -60,8 +70,11 @@ def choose(problem: ConvProblem, name: str, precision: str) -> Algorithm:
     return ranked(problem, name, precision)[0]
 
 
-def ranked(problem: ConvProblem, name: str, precision: str) -> tuple[Algorithm, ...]:
-    """The rows that may compute `problem`, the choice first; more than one where the values may yet decide."""
+def ranked(problem: ConvProblem, name: str, precision: str, frozen: bool = False) -> tuple[Algorithm, ...]:
+    """The rows that may compute `problem`, the choice first; more than one where the values may yet decide.
+
+    `frozen`: what can be done in advance for the weight has been done, and costs nothing.
+    """
     preferred: tuple[Algorithm, ...] = ()
     if name != "auto":
         row = find(name.removesuffix(WHERE_IT_CAN))
@@ -72,10 +85,28 @@ def ranked(problem: ConvProblem, name: str, precision: str) -> tuple[Algorithm, 
             return (row,)
         preferred = (row,) if reason is None else ()
     rows = [row for row in ALGORITHMS if why_not_automatic(row, problem, precision) is None]
-    seconds = {row.name: row.cost(served(row, problem)).seconds for row in rows}
-    # The library's row is left only for a gain that an estimate can be trusted with.
-    handicap = {row.name: 1.0 if row.name == "torch" else MARGIN for row in rows}
-    return (*preferred, *sorted(rows, key=lambda row: seconds[row.name] * handicap[row.name]))
+    return (*preferred, *_by_time(rows, problem, precision, frozen))
+
+
+def _by_time(rows: list[Algorithm], problem: ConvProblem, precision: str, frozen: bool) -> list[Algorithm]:
+    """The rows, fastest first: those that were measured, by that; the others behind them, by their estimates."""
+    if precision == "reproducible":
+        # The same row for any batch, and whatever was measured.
+        problem = replace(problem, batch=min(1, problem.batch))
+        measured: Mapping[str, float] = {}
+    else:
+        measured = wisdom.lookup(problem, frozen)
+    # The library's row is left only for a gain that can be trusted.
+    margin = costs.margin()
+
+    def place(row: Algorithm) -> tuple[bool, float]:
+        if row.name in measured:
+            return False, measured[row.name] * (1.0 if row.name == LIBRARY else LEAD)
+        seconds = costs.estimate(row, served(row, problem), frozen).seconds * (1.0 if row.name == LIBRARY else margin)
+        # What depends on values could not be measured: its turn comes by its estimate, and it may then decline.
+        return bool(measured) and row.not_these is None, seconds
+
+    return sorted(rows, key=place)
 
 
 def why_not_automatic(row: Algorithm, problem: ConvProblem, precision: str) -> str | None:

@@ -16,15 +16,17 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from convolve.errors import ShapeError, UnknownNameError, UsageError
 from convolve.geometry import Pair, Window, checked, per_axis
+from convolve.ops import wisdom
 from convolve.ops.algorithm import Algorithm
 from convolve.ops.algorithms import torch_row
 from convolve.ops.arguments import window_for
 from convolve.ops.call import ConvCall, remembered_call
 from convolve.ops.choose import algorithm_name, choose
-from convolve.ops.execute import AUTOCAST_DEVICES
+from convolve.ops.execute import AUTOCAST_DEVICES, FrozenWeight, execute_frozen, is_learning
 from convolve.ops.precision import current_precision
 from convolve.ops.rule import convolve
 from convolve.ops.windows import PADDING_MODES, PaddingMode, format_of, mode_pad, mode_pad_adjoint, with_bias
@@ -261,6 +263,29 @@ def _start(
     return general(axes, x, weight, bias, *arguments, key=key)
 
 
+def conv_frozen(
+    frozen: FrozenWeight, axes: int, x: Tensor, weight: Tensor, bias: Tensor | None, arguments: tuple[Any, ...]
+) -> Tensor | None:
+    """A convolution by `conv1d`, `2d` or `3d` with these `arguments`, whose weight was declared not to change.
+
+    None where it must be called in the usual way: where a gradient, a transform or a compiler is involved.
+    """
+    plain = type(x) in _PLAIN and type(weight) in _PLAIN and not torch.compiler.is_compiling()
+    if not plain or _needs_gradient(x, weight, bias) or torch._C._are_functorch_transforms_active():
+        return None
+    if forward_ad._current_level >= 0:
+        return None
+    frozen.check(weight)
+    if torch._C._is_any_autocast_enabled():
+        return _conv(axes, x, weight, bias, *arguments, None, frozen)  # type: ignore[call-arg]  # it counts the tuple
+    adds = None if bias is None else (bias.shape, bias.dtype)
+    key = (axes, arguments, x.shape, x.dtype, x.device, adds, current_precision())
+    text = frozen.texts.get(key)
+    if text is None:
+        return _conv(axes, x, weight, bias, *arguments, key, frozen)  # type: ignore[call-arg]
+    return execute_frozen(x, weight, bias, text, frozen)
+
+
 _Operator = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
@@ -287,10 +312,15 @@ def _prepare(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) ->
     what tools that watch a model expect.
     """
     plain = type(x) in _PLAIN
-    if (plain and key is None) or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if (
+        (plain and (key is None or is_learning()))
+        or torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+    ):
         return None
     if not x.is_floating_point() or any(type(n) is not int for n in (*x.shape, *w.shape)):
         return None
+    known = wisdom.changes()
     call = remembered_call(text)
     problem = call.problem(x, w)
     chosen = choose(problem, call.algorithm, call.precision).name
@@ -303,11 +333,16 @@ def _prepare(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) ->
         native = _in_format(native, format_of(problem.layout, problem.axes))
     channels = problem.filters if call.role == "output" else problem.channels
     ready = _Ready(native, not plain or gradients == {"torch"}, text, channels)
-    if key is not None:
+    if key is not None and known == wisdom.changes() and not is_learning():
         if len(_READY) >= _MOST_READY:
             _READY.clear()
         _READY[key] = ready
     return ready
+
+
+def forget() -> None:
+    """Choose anew from now on."""
+    _READY.clear()
 
 
 def _in_format(native: _Operator, memory_format: torch.memory_format) -> _Operator:
@@ -341,6 +376,7 @@ def _conv(
     accumulate: torch.dtype | None,
     algorithm: str | Algorithm,
     key: tuple[object, ...] | None = None,
+    frozen: FrozenWeight | None = None,
 ) -> Tensor:
     _check_names(mode, group_order)
     plain = _ranks(axes, x, weight)
@@ -376,7 +412,12 @@ def _conv(
         groups *= maps
     text = _text(window, groups, "output", (0,) * axes, algorithm)
     as_given = (mode, flip_kernel, group_order, partial_maps, single) == ("zeros", False, "contiguous", False, False)
-    y = _apply(_prepare(key if as_given else None, x, w, text), x, w, bias, text)
+    if frozen is not None and w is weight:
+        if as_given and key is not None:
+            frozen.texts[key] = text
+        y = execute_frozen(x, w, bias, text, frozen)
+    else:
+        y = _apply(_prepare(key if as_given else None, x, w, text), x, w, bias, text)
     if partial_maps:
         y = y.unflatten(1, (groups // maps, maps, -1)).transpose(2, 3).flatten(1, 2)  # type: ignore[no-untyped-call]
     y = y[0] if single else y

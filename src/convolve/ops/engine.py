@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -26,18 +25,6 @@ _HEADER = struct.Struct("4q")
 _ALONE = _HEADER.pack(0, 0, 0, 1)
 _FORKED = threading.Event()
 os.register_at_fork(after_in_child=_FORKED.set)
-
-
-@cache
-def why_no_engine() -> str | None:
-    """Why kernels cannot be compiled here, or None."""
-    if find_spec("numba") is None:
-        return "its kernels are compiled by Numba, which is not installed"
-    try:
-        import llvmlite.binding  # noqa: F401
-    except (ImportError, OSError) as error:
-        return f"its kernels need LLVM, which is not usable here ({error})"
-    return None
 
 
 def run(address: int, arguments: bytes, threads: int) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from convolve.ops import roles
+from convolve.errors import UsageError
+from convolve.ops import roles, wisdom
 from convolve.ops.algorithm import Algorithm
 from convolve.ops.call import remembered_call
-from convolve.ops.choose import declined, find, ranked, served
+from convolve.ops.choose import WHERE_IT_CAN, declined, find, ranked, served
 from convolve.ops.windows import format_of, with_bias
 from convolve.problem import ConvProblem
 
@@ -40,23 +43,117 @@ def execute(a: Tensor, b: Tensor, bias: Tensor | None, text: str) -> Tensor:
     return _run(found, a, b, bias)
 
 
-def plan(a: Tensor, b: Tensor, text: str) -> Plan:
+def execute_frozen(a: Tensor, b: Tensor, bias: Tensor | None, text: str, frozen: FrozenWeight) -> Tensor:
+    """The same, where what was prepared of the weight b may serve in its place."""
+    found = plan(a, b, text, frozen=True)
+    if torch._C._is_any_autocast_enabled() and a.device.type in AUTOCAST_DEVICES:
+        with torch.autocast(a.device.type, enabled=False):
+            return _run(found, a, b, bias, frozen)
+    return _run(found, a, b, bias, frozen)
+
+
+class FrozenWeight:
+    """What rows have prepared of one weight that was declared not to change, and how to tell that it did.
+
+    Changes in place, a new tensor and a move are noticed; what is written through `.data` or from NumPy is not: nothing tells of it.
+    Copies and pickles hold nothing and are prepared anew.
+    """
+
+    def __init__(self) -> None:
+        self.texts: dict[tuple[object, ...], str] = {}
+        """The window string of calls that were checked before."""
+        self._prepared: dict[tuple[object, ...], Tensor] = {}
+        self._stamp: tuple[object, ...] | None = None
+
+    def __deepcopy__(self, _: object) -> FrozenWeight:
+        return FrozenWeight()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return FrozenWeight, ()
+
+    def check(self, weight: Tensor) -> None:
+        """Raise UsageError if the weight is no longer the one that was prepared."""
+        stamp = (weight.data_ptr(), weight.dtype, weight.shape, None if weight.is_inference() else weight._version)
+        if self._stamp is None:
+            self._stamp = stamp
+        elif stamp != self._stamp:
+            raise UsageError(
+                "a frozen weight must not change",
+                "it was changed, replaced or moved after its transformed copy was made",
+                "freeze again with convolve.accelerate(model, freeze=True), or call convolve.unfreeze(model)",
+            )
+
+    def prepared(self, row: Algorithm, problem: ConvProblem, weight: Tensor) -> Tensor:
+        assert row.preparation is not None
+        key = (row.name, problem.window, problem.groups, problem.dtype)
+        found = self._prepared.get(key)
+        if found is None:
+            found = self._prepared[key] = row.preparation.prepare(problem, weight.detach())
+        return found
+
+
+def plan(a: Tensor, b: Tensor, text: str, frozen: bool = False) -> Plan:
     """The plan of a call on operands of these sizes, remembered."""
-    key = (text, a.shape, b.shape, a.dtype, a.device.type, a.stride(), b.stride())
+    key = (text, a.shape, b.shape, a.dtype, a.device.type, a.stride(), b.stride(), frozen)
     found = _PLANS.get(key)
     if found is None:
         call = remembered_call(text)
         problem = call.problem(a, b).validate()
-        rows = tuple((row, served(row, problem)) for row in ranked(problem, call.algorithm, call.precision))
+        known = wisdom.changes()
+        if (
+            _LEARNERS
+            and problem.device == "cpu"
+            and (call.algorithm == "auto" or call.algorithm.endswith(WHERE_IT_CAN))
+        ):
+            _LEARNERS[-1](problem, frozen)
+            known = wisdom.changes()
+        rows = tuple((row, served(row, problem)) for row in ranked(problem, call.algorithm, call.precision, frozen))
         empty = problem.macs == 0 or 0 in problem.result_shape
         found = Plan(problem, rows, empty, format_of(problem.layout, problem.axes))
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
-        _PLANS[key] = found
+        if known == wisdom.changes():
+            _PLANS[key] = found
     return found
 
 
-def _run(plan: Plan, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+Learner = Callable[[ConvProblem, bool], None]
+"""Told of a problem, and whether its weight is frozen."""
+_LEARNERS: list[Learner] = []
+
+
+def is_learning() -> bool:
+    """Whether new problems are being measured: then every call must come by `plan`."""
+    return bool(_LEARNERS)
+
+
+@contextlib.contextmanager
+def learning(learner: Learner) -> Iterator[None]:
+    """Within the block, of all threads, `learner` is told of every problem before rows are chosen for it."""
+    forget()
+    _LEARNERS.append(learner)
+    try:
+        yield
+    finally:
+        _LEARNERS.remove(learner)
+
+
+def forget() -> None:
+    """Choose anew from now on."""
+    _PLANS.clear()
+
+
+def plan_of(row: Algorithm, problem: ConvProblem) -> Plan:
+    """The plan that has this one row; rows remember things by the record they were given, so it is made once."""
+    return Plan(problem, ((row, served(row, problem)),), False, format_of(problem.layout, problem.axes))
+
+
+def run_plan(plan: Plan, a: Tensor, b: Tensor, frozen: FrozenWeight | None = None) -> Tensor:
+    """What a call that has this plan does. Raises DeclinedError where its rows refuse these values."""
+    return _run(plan, a, b, None, frozen)
+
+
+def _run(plan: Plan, a: Tensor, b: Tensor, bias: Tensor | None, frozen: FrozenWeight | None = None) -> Tensor:
     """The result of the first row that serves these values."""
     problem = plan.problem
     if plan.empty:
@@ -70,7 +167,10 @@ def _run(plan: Plan, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
             break
     else:
         raise declined(row, problem, str(reason))
-    result = row.run(as_served, x, w, bias)
+    if frozen is not None and row.preparation is not None and as_served is problem:
+        result = row.preparation.run(as_served, x, frozen.prepared(row, as_served, w), bias)
+    else:
+        result = row.run(as_served, x, w, bias)
     if as_served is not problem:
         result = roles.result(problem, result)
     if not row.local or as_served is not problem:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from convolve.kernels import pool_lanes, pool_rows
 from convolve.kernels.cache import Kernel, loaded
-from convolve.kernels.machine import machine
+from convolve.kernels.machine import machine, why_no_kernels
 from convolve.ops import engine, pooling
 from convolve.ops.pooling import Plan
 
@@ -212,7 +212,7 @@ def _prepared(x: Tensor, plan: Plan, codes: bool) -> _Task | None:
     if codes and math.prod(window.kernel) > _CODES:
         return None
     outputs = window.output_size(size, problem.ceil)
-    if min(outputs) < 1 or engine.why_no_engine() is not None:
+    if min(outputs) < 1 or why_no_kernels() is not None:
         return None
     channel = -window.axes - 1
     lanes = x.shape[channel] > 1 and x.stride(channel) == 1 and x.stride(-1) != 1

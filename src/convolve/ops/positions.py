@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from convolve.kernels.machine import machine
+from convolve.kernels.machine import machine, why_no_kernels
 from convolve.kernels.scratch import PART
-from convolve.ops import engine
 from convolve.ops.windows import format_of
 from convolve.problem import ConvProblem
 
@@ -74,7 +73,7 @@ def why_not(problem: ConvProblem) -> str | None:
         return f"its phases are listed one by one, up to {_MOST_PARTS}"
     if problem.taps > _MOST_TAPS:
         return f"its taps are listed one by one, up to {_MOST_TAPS}; here are {problem.taps}"
-    return engine.why_no_engine()
+    return why_no_kernels()
 
 
 def axes_of(problem: ConvProblem) -> tuple[Axis, Axis, Axis]:

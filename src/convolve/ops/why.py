@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from convolve.errors import UnknownNameError
+from convolve.ops import costs, wisdom
 from convolve.ops.algorithms import ALGORITHMS
 from convolve.ops.choose import choose, served, why_not, why_not_automatic
 from convolve.ops.precision import PRECISIONS, current_precision
@@ -24,8 +25,10 @@ class Answer:
     serves: bool
     chosen: bool
     seconds: float | None
+    """Measured here (convolve.measure), else estimated."""
     workspace_bytes: int | None
     bound: float | None
+    measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,10 @@ class Why:
         for answer in self.answers:
             numbers = f"{'-':>10}{'-':>12}{'-':>10}"
             if answer.seconds is not None and answer.workspace_bytes is not None and answer.bound is not None:
-                numbers = f"{_time(answer.seconds):>10}{_size(answer.workspace_bytes):>12}{answer.bound:>10.1e}"
+                time = _time(answer.seconds) + "*" * answer.measured
+                numbers = f"{time:>10}{_size(answer.workspace_bytes):>12}{answer.bound:>10.1e}"
             lines.append(f"{'>' if answer.chosen else ' ':2}{answer.algorithm:<21}{numbers}  {answer.reason}")
+        lines += ["* measured on this machine"] * any(answer.measured for answer in self.answers)
         return "\n".join((head, *lines))
 
     def _repr_html_(self) -> str:
@@ -73,28 +78,31 @@ def why(problem: str | ConvProblem, precision: str | None = None) -> Why:
     is run for the estimates. Raises UsageError for a text that cannot be read, ShapeError for sizes that do not fit.
 
     >>> import convolve
-    >>> answers = convolve.why("1x8x9x9 k8 3x3 s2 p1")
-    >>> answers.chosen, answers.answers[2].reason
-    ('torch', 'it needs stride 1 and dilation 1')
+    >>> answers = convolve.why("1x8x9x9 k8 3x3 s2 p1 cuda")
+    >>> answers.chosen, [a.reason for a in answers.answers if a.algorithm == "winograd"]
+    ('torch', ['it needs stride 1 and dilation 1'])
     """
     record = ConvProblem.parse(problem) if isinstance(problem, str) else problem.validate()
     name = current_precision() if precision is None else precision
     if name not in PRECISIONS:
         raise UnknownNameError.of("precision", name, PRECISIONS)
     chosen = choose(record, "auto", name).name
+    measured = wisdom.lookup(record) if name != "reproducible" else {}
     answers = []
     for row in ALGORITHMS:
         as_served = served(row, record)
         declines = why_not(row, record)
-        reason = why_not_automatic(row, record, name) or ("chosen" if row.name == chosen else "not estimated to pay")
+        passed = "measured slower" if row.name in measured else "not estimated to pay"
+        reason = why_not_automatic(row, record, name) or ("chosen" if row.name == chosen else passed)
         if row.name != chosen and declines is None and row.not_these is not None and reason == "not estimated to pay":
             reason += "; its values are checked when it runs"
         if declines is not None:
             answers.append(Answer(row.name, row.summary, reason, False, False, None, None, None))
         else:
-            cost = row.cost(as_served)
-            numbers = cost.seconds, cost.workspace_bytes, row.bound(as_served)
-            answers.append(Answer(row.name, row.summary, reason, True, row.name == chosen, *numbers))
+            cost = costs.estimate(row, as_served)
+            numbers = measured.get(row.name, cost.seconds), cost.workspace_bytes, row.bound(as_served)
+            known = row.name in measured
+            answers.append(Answer(row.name, row.summary, reason, True, row.name == chosen, *numbers, known))
     return Why(record, name, tuple(answers))
 
 

@@ -7,12 +7,12 @@
   const steps = () => stage().reads.length;
   const F = (value) => format(value);
   const signed = (value) => Number(value) < 0 ? `(${F(value)})` : F(value);
-  const transposed = () => stage().kind === "transposed", pooled = () => ["max", "average"].includes(stage().kind);
+  const transposed = () => stage().kind === "transposed", pooled = () => ["max", "average", "sum"].includes(stage().kind);
 
   // ---- which channels a filter reads, and where a position lies ----
   const depth = () => { const s = stage(); return pooled() ? 1 : transposed() ? s.input_size[0] / s.groups : s.weight_shape[1]; };
   const group = (filter) => { const s = stage(); return pooled() ? filter : Math.floor(filter / (s.output_size[0] / s.groups)); };
-  const channels = (filter) => Array.from({ length: depth() }, (_, i) => group(filter) * depth() + i);
+  const channels = (filter) => stage().order.slice(group(filter) * depth(), (group(filter) + 1) * depth());
   const channelName = (c) => state.stage === 0 && data.channel_names[c] || `channel ${c}`;
   const kernelOf = (filter, i) => { const s = stage(); return transposed() ? s.weight[group(filter) * depth() + i][filter % (s.output_size[0] / s.groups)] : s.weight[filter][i]; };
   const place = (flat, width) => [Math.floor(flat / width), flat % width];
@@ -177,6 +177,9 @@
       const values = s.rows[f][l];
       parts.push(line(name(l), " = max(", ...joined(values.map((v, t) => el("span", { class: "term" + (t === s.winners[f][l] ? " best" : "") }, el("i", { class: isPad(reads[t]) ? "pad" : "x" }, F(v)))), ", "), ") = ", el("span", { class: "total" }, F(s.output[f][l]))));
       parts.push(line(el("span", { class: "of" }, "the largest wins; the others have no influence, and get no gradient")));
+    } else if (s.kind === "sum") {
+      parts.push(line(name(l), " = (", ...joined(s.rows[f][l].map((v, t) => el("i", { class: isPad(reads[t]) ? "pad" : "x" }, signed(v)))), ")·", el("i", { class: "w" }, signed(s.scale[f])), s.bias ? ` + bias ${F(s.bias[f])}` : "", " = ", el("span", { class: "total" }, F(s.output[f][l]))));
+      parts.push(line(el("span", { class: "of" }, `one weight${s.bias ? " and one bias" : ""} for the whole channel: both are learned`)));
     } else if (s.kind === "average") {
       parts.push(line(name(l), " = (", ...joined(s.rows[f][l].map((v, t) => el("i", { class: isPad(reads[t]) ? "pad" : "x" }, signed(v)))), `) / ${F(s.divisors[l])} = `, el("span", { class: "total" }, F(s.output[f][l]))));
     } else {
@@ -207,7 +210,7 @@
     const ink = colour("ink"), muted = colour("muted"), edge = colour("line"), surface = colour("surface"), raised = colour("raised"), places = [];
     for (const block of blocks) {
       const own = cell * (block.stretch || 1), tone = colour(block.tone), top = 18 + headroom;
-      pen.fillStyle = muted; pen.font = "11px system-ui, sans-serif"; pen.textAlign = "left"; pen.fillText(block.title || "", left, 8); pen.textAlign = "center";
+      pen.fillStyle = muted; pen.font = "11px system-ui, sans-serif"; pen.textAlign = "left"; pen.fillText(block.title || "", Math.max(2, Math.min(left, width - 2 - pen.measureText(block.title || "").width)), 8); pen.textAlign = "center";
       let most = 1e-12;
       for (let r = 0; r < block.rows; r++) for (let c = 0; c < block.cols; c++) { const v = Number(block.value(r, c) ?? 0); if (Number.isFinite(v)) most = Math.max(most, Math.abs(v)); }
       for (let r = 0; r < block.rows; r++) for (let c = 0; c < block.cols; c++) {
@@ -275,7 +278,7 @@
       const rows = s.rows[f], out = s.output[f];
       made = board(holder, [
         { rows: rows.length, cols: T, value: (r, c) => rows[r][c], tone: "input", row: l, title: `${rows.length}×${T} windows`, then: s.kind === "max" ? "→" : "→", pick: own },
-        { rows: out.length, cols: 1, value: (r) => out[r], tone: "output", row: l, title: s.kind === "max" ? "max" : "mean", hidden: (r) => r > doneTo, stretch: width(out), pick: own },
+        { rows: out.length, cols: 1, value: (r) => out[r], tone: "output", row: l, title: { max: "max", average: "mean", sum: s.bias ? "·w + b" : "·w" }[s.kind], hidden: (r) => r > doneTo, stretch: width(out), pick: own },
       ]);
     } else {
       const stamps = s.rows.map((row) => row.slice(f * T, f * T + T));
@@ -303,9 +306,11 @@
     $("#turn").hidden = !s.matrix || pooled() ;
     if (!s.matrix) { holder.replaceChildren(el("p", { class: "notice" }, s.output.flat().every((v) => Number.isFinite(Number(v))) ? "This matrix has more than two million elements, so it is not drawn." : "A window reads nothing but padding: no row of a matrix stands for it, so there is none.")); return; }
     const all = lines(s), each = s.output[0].length, list = channels(f), doneTo = Math.max(state.step, l);
-    const one = s.matrix_shape[1] * s.matrix_shape[2], span = list.length * one, from = list[0] * one;
-    const vector = s.matrix_input.slice(from, from + span), out = s.output[f];
-    const value = (r, c) => all[f * each + r].get(from + c) ?? null;
+    const one = s.matrix_shape[1] * s.matrix_shape[2], span = list.length * one;
+    const column = (c) => list[Math.floor(c / one)] * one + c % one;  // the columns of the channels that this filter reads
+    const read = (values) => Array.from({ length: span }, (_, c) => values[column(c)]);
+    const vector = read(s.matrix_input), out = s.output[f];
+    const value = (r, c) => all[f * each + r].get(column(c)) ?? null;
     const turned = state.turned && !pooled();
     let made, row = l;
     // The vector stands above the matrix, each of its numbers over the column that it multiplies.
@@ -317,7 +322,7 @@
       ]);
       if (!forward) row = 0;
     } else {
-      const back = s.returned.slice(from, from + span), single = s.output_size[0] / s.groups === 1;
+      const back = read(s.returned), single = s.output_size[0] / s.groups === 1;
       made = board(holder, [
         { rows: span, cols: each, value: (r, c) => value(c, r), head: out, headTone: "output", tone: "kernel", ...(s.kind === "transposed" ? { row: l } : { col: l }), title: `y above its columns; transposed, ${span}×${each}`, then: single ? "=" : "", pick: s.kind === "transposed" ? (r) => r < steps() ? r : null : (_, c) => c },
         ...(single ? [{ rows: span, cols: 1, value: (r) => back[r], tone: "input", title: "not x", stretch: width(back) }] : []),
@@ -350,8 +355,8 @@
     if (s.kind !== "convolution") return;
     const [k, c] = s.weight_shape, most = 6, cell = Math.max(s.kernel[1] > 5 ? 14 : 20, 12);
     const filters = Array.from({ length: Math.min(k, most) }, (_, f) => el("div", { class: "box filter" + (f === state.filter ? " on" : "") },
-      el("span", { class: "tag" }, el("b", {}, `filter ${f}`), ` = ${c} kernel${c === 1 ? "" : "s"} [filter, kernel], on the channels named; makes feature map ${f}`),
-      el("div", { class: "filterrow" }, Array.from({ length: Math.min(c, most) }, (_, i) => figure([el("b", {}, `[${f},${i}]`), ` on ${data.channel_names[group(f) * c + i] || group(f) * c + i}`], grid({ rows: s.kernel[0], cols: s.kernel[1], values: s.weight[f][i], tone: "kernel", cell, label: `kernel ${f},${i}` }))), c > most ? `… and ${c - most} more` : null)));
+      el("span", { class: "tag" }, el("b", {}, `filter ${f}`), `: ${c === 1 ? "one kernel" : `${c} kernels, one per channel that it reads`}; makes feature map ${f}`),
+      el("div", { class: "filterrow" }, Array.from({ length: Math.min(c, most) }, (_, i) => figure([el("b", {}, `[${f},${i}]`), ` on ${data.channel_names[channels(f)[i]] || channels(f)[i]}`], grid({ rows: s.kernel[0], cols: s.kernel[1], values: s.weight[f][i], tone: "kernel", cell, label: `kernel ${f},${i}` }))), c > most ? `… and ${c - most} more` : null)));
     const note = (word, text) => [el("dt", {}, word), el("dd", {}, text)];
     $("#anatomy").replaceChildren(el("div", { class: "anatomy" },
       el("div", { class: "box" }, el("span", { class: "tag" }, el("b", {}, "the layer"), ` holds one weight of ${s.weight_shape.slice(0, 2).join("×")}×${s.axes === 1 ? s.kernel[1] : s.kernel.join("×")}: ${k} filter${k === 1 ? "" : "s"}, ${s.parameters} parameters${s.bias ? " with the bias" : ""}`), el("div", { class: "flow" }, filters), k > most ? `… and ${k - most} more filters` : null),
@@ -367,7 +372,7 @@
     scene.stages.forEach((s, i) => levels.push([s.output_size[0], i === scene.stages.length - 1 ? "wire-out" : "wire-mid"]));
     const tall = Math.max(...levels.map(([n]) => n)) * step, x = (level) => 8 + level * 90, y = (n, i) => tall * (i + .5) / n;
     const node = svg("svg", { class: "wiring", width: x(levels.length - 1) + 40, height: tall + 4, role: "img", "aria-label": `which channels each filter of ${scene.name} reads` });
-    scene.stages.forEach((s, level) => { const c = s.weight_shape[1], per = s.output_size[0] / s.groups; for (let k = 0; k < s.output_size[0]; k++) for (let i = 0; i < c; i++) node.append(svg("line", { x1: x(level) + 24, y1: y(s.input_size[0], Math.floor(k / per) * c + i), x2: x(level + 1), y2: y(s.output_size[0], k) })); });
+    scene.stages.forEach((s, level) => { const c = s.weight_shape[1], per = s.output_size[0] / s.groups; for (let k = 0; k < s.output_size[0]; k++) for (let i = 0; i < c; i++) node.append(svg("line", { x1: x(level) + 24, y1: y(s.input_size[0], s.order[Math.floor(k / per) * c + i]), x2: x(level + 1), y2: y(s.output_size[0], k) })); });
     levels.forEach(([n, kind], level) => { for (let i = 0; i < n; i++) node.append(svg("rect", { class: kind, x: x(level), y: y(n, i) - 9, width: 24, height: 18 }), svg("text", { x: x(level) + 12, y: y(n, i) + 4, "text-anchor": "middle" }, String(i))); });
     return node;
   };
@@ -394,6 +399,7 @@
       convolution: ["The window slides", "At each stop, multiply the numbers under the kernel by its weights and add them up." + (s.flipped ? " The kernel was turned around first: the convolution of mathematics." : ""), "Windows as rows (im2col)", "Each window is written out as a row; all stops at once are one matrix times one column.", "One matrix", "The kernel at every position, with zeros elsewhere: each row is one stop. The same few weights repeat." + (s.padding_mode === "zeros" ? "" : ` Its columns are the input with its ${s.padding_mode} padding.`)],
       transposed: ["The kernel is stamped", "Each input cell adds its value times the kernel to the output; overlapping stamps add up. The output grows from small to large.", "Stamps as rows (col2im)", "Value times kernel for every input cell; each row is then added where its stamp falls.", "The transposed matrix", "The convolution's matrix, turned: sizes swap, values are not restored. Each column is one stamp."],
       max: ["The window slides", "Only the largest number under the window goes on.", "Windows as rows", "Each window as a row; the largest of each row remains.", "A matrix that depends on the input", "One 1 per row, at the winner: max pooling selects. Other numbers, another matrix: it is not linear."],
+      sum: ["The window slides", "The numbers under the window are added; the sum is multiplied by the channel's weight, and its bias is added.", "Windows as rows", "Each window as a row; each row's sum, times the weight, plus the bias.", "One matrix", "Every tap weighs the same, and that one weight is learned: two parameters for each channel. LeNet-5 (1998) pools like this."],
       average: ["The window slides", "The mean of the numbers under the window.", "Windows as rows", "Each window as a row; each row is averaged.", "One matrix", "Every tap weighs the same: average pooling is a convolution with a constant kernel, channel by channel."],
     }[s.kind];
     ["t-slide", "n-slide", "t-rows", "n-rows", "t-matrix", "n-matrix"].forEach((id, i) => { $("#" + id).textContent = say[i]; });

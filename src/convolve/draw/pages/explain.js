@@ -59,15 +59,24 @@
   const screen = $("#image");
   const picture = new Image();
   let grey;
-  const rectangles = () => {
-    const found = [], at = [state.row, state.column];
+  const rectangles = (row = state.row, column = state.column) => {
+    const found = [], at = [row, column];
     for (const [rows, columns] of data.layers[state.layer].sight.terms)
       for (const [top, bottom] of rows.seen[rows.along === null ? 0 : at[rows.along]])
         for (const [left, right] of columns.seen[columns.along === null ? 0 : at[columns.along]])
           found.push([top, bottom, left, right]);
     return found;
   };
-  const measured = () => (now().measured[state.layer] || []).find((m) => m.channel === state.channel && m.row === state.row && m.column === state.column);
+  // The measured units of a layer, and the one that stands for the chosen unit: itself, or the nearest of its map, or of any map.
+  const units = (layer) => (now().measured[layer] || { units: [] }).units;
+  const measured = () => {
+    let best = null, least = Infinity;
+    units(state.layer).forEach(([channel, row, column, touched, outside, strongest, ...box], index) => {
+      const away = (row - state.row) ** 2 + (column - state.column) ** 2 + (channel === state.channel ? 0 : 1e9);
+      if (away < least) [best, least] = [{ index, channel, row, column, touched, outside, strongest, box, itself: away === 0 }, away];
+    });
+    return best && { ...best, frame: hull(rectangles(best.row, best.column)) };
+  };
   const hull = (found) => found.length ? [Math.min(...found.map((r) => r[0])), Math.max(...found.map((r) => r[1])), Math.min(...found.map((r) => r[2])), Math.max(...found.map((r) => r[3]))] : null;
   const pixelsSeen = (found) => {
     const seen = new Uint8Array(H * W);
@@ -87,13 +96,21 @@
     context.putImageData(out, 0, 0);
     return canvas;
   };
+  const gradient = async (about) => {
+    const { root } = now().measured[state.layer], pixels = await decoded(root.png), [, h, w] = root.shape;
+    const canvas = el("canvas", { width: w, height: h }), context = canvas.getContext("2d"), out = context.createImageData(w, h);
+    for (let i = 0; i < h * w; i++) out.data.set([...palette.heat.below, Math.round(235 * pixels[4 * (about.index * h * w + i)] / 255)], 4 * i);
+    context.putImageData(out, 0, 0);
+    return canvas;
+  };
+  const seesSame = (about, box) => about.box.length && box && about.box[1] - about.box[0] === box[1] - box[0] && about.box[3] - about.box[2] === box[3] - box[2];
   let drawing = 0;
   const drawImage = async () => {
     const turn = ++drawing;
     const room = screen.parentElement.clientWidth, tall = innerHeight * (innerWidth <= 860 ? 0.25 : 0.52);
     const scale = Math.min(room / W, tall / H), ratio = devicePixelRatio || 1;
     const found = rectangles(), box = hull(found), about = measured(), chosen = now().attributions.find((a) => a.method === state.show);
-    const layer = state.show === "gradient" && about ? await heat(about.root, palette.heat.below, 1) : chosen ? await heat(chosen.sprite, palette.heat.above, 0.75) : null;
+    const layer = state.show === "gradient" && about ? await gradient(about) : chosen ? await heat(chosen.sprite, palette.heat.above, 0.75) : null;
     if (turn !== drawing) return;
     screen.width = Math.round(W * scale * ratio);
     screen.height = Math.round(H * scale * ratio);
@@ -118,32 +135,55 @@
       context.drawImage(picture, 0, 0, screen.width, screen.height);
       context.restore();
     }
-    if (layer) {
-      const [top, left] = chosen ? [0, 0] : [about.top, about.left], h = chosen ? H : layer.height, w = chosen ? W : layer.width;
-      context.imageSmoothingEnabled = chosen ? layer.width < W : scale * ratio < 2;
-      context.drawImage(layer, left * s, top * t, w * s, h * t);
+    if (layer && chosen) {
+      context.imageSmoothingEnabled = layer.width < W;
+      context.drawImage(layer, 0, 0, W * s, H * t);
+    } else if (layer && about.frame) {
+      const [top, bottom, left, right] = about.frame, { block } = now().measured[state.layer];
+      context.save();
+      context.beginPath();
+      context.rect(left * s, top * t, (right - left + 1) * s, (bottom - top + 1) * t);
+      context.clip();
+      context.imageSmoothingEnabled = false;
+      context.drawImage(layer, left * s, top * t, layer.width * block * s, layer.height * block * t);
+      context.restore();
     }
-    if (!chosen && box) {
-      const wide = Math.max(2, 2.5 * ratio), [top, bottom, left, right] = box;
-      for (const [width, style] of [[wide + 2 * ratio, colour("surface")], [wide, colour("input")]]) {
+    const wide = Math.max(2, 2.5 * ratio);
+    const frame = ([top, bottom, left, right], name, dashes) => {
+      for (const [width, style, dash] of [[wide + 2 * ratio, "surface", []], [wide, name, dashes]]) {
         context.lineWidth = width;
-        context.strokeStyle = style;
+        context.strokeStyle = colour(style);
+        context.setLineDash(dash.map((length) => length * ratio));
         context.strokeRect(left * s, top * t, (right - left + 1) * s, (bottom - top + 1) * t);
       }
-    }
+      context.setLineDash([]);
+    };
+    if (chosen) return;
+    if (box) frame(box, "input", []);
+    if (!about || !about.frame) return;
+    const [top, , left] = about.frame;
+    if (state.show === "gradient" && !about.itself) frame(about.frame, "kernel", [6, 5]);
+    // What has a gradient, where it is less than the theory.
+    if (about.itself && about.box.length && !seesSame(about, box)) frame([top + about.box[0], top + about.box[1], left + about.box[2], left + about.box[3]], "kernel", [6, 5]);
   };
 
   // --- words -----------------------------------------------------------------------------------------------------------
   const legend = () => {
     const chosen = now().attributions.find((a) => a.method === state.show), about = measured();
     if (state.show === "image") return "The image as the network sees it: its size and colours, before the normalisation.";
-    if (state.show === "field") return "In colour: every pixel that the chosen unit can see, by theory, borders and branches included. The frame is its hull.";
-    if (state.show === "gradient") return about
-      ? "How much the unit's value follows each pixel of this image (square root of the gradient's size). The frame is the theory."
-      : "The gradient was measured for the units with a dot on the maps: choose one of those.";
-    return `${chosen.method}, for “${chosen.target}”: ${chosen.says}` + (chosen.layer ? `; looks at ${chosen.layer} (${chosen.sprite.shape[1]}×${chosen.sprite.shape[2]}, stretched to the image).` : ".")
+    if (state.show === "field") return "In colour: every pixel that the chosen unit can see, by theory, borders and branches included. The frame is its hull."
+      + (about && about.itself ? ` ${measuredFrame(about)}` : "");
+    if (state.show === "gradient") {
+      if (!about) return "No gradient was measured in this layer: name fewer layers with --layer to have it.";
+      const { block } = now().measured[state.layer];
+      const how = `(square root of the gradient's size${block > 1 ? `; the strongest of each ${block}×${block} pixels` : ""})`;
+      if (about.itself) return `How much the unit's value follows each pixel of this image ${how}. The frame is the theory. ${measuredFrame(about)}`;
+      return `This unit was not measured. Orange: its nearest measured neighbour, map ${about.channel}, row ${about.row}, column ${about.column}, dashed, at its own place ${how}.`;
+    }
+    return `${chosen.method}, for “${chosen.target}”: ${chosen.says}` + (chosen.layer ? `; looks at ${chosen.layer} (${chosen.sprite.shape[1]}×${chosen.sprite.shape[2]}, stretched to the image).` : chosen.sprite.shape[2] < W ? ` (means of ${Math.ceil(W / chosen.sprite.shape[2])}×${Math.ceil(W / chosen.sprite.shape[2])} pixels).` : ".")
       + (chosen.sprite.signed ? " Blue speaks for it, orange against." : "");
   };
+  const measuredFrame = (about) => about.touched === 0 ? "No pixel has a gradient: the unit rests." : seesSame(about, about.frame) ? "" : "Dashed: all that has a gradient.";
   const values = async () => {
     const sprite = now().maps[state.layer].sprite, layer = data.layers[state.layer];
     const exact = now().maps[state.layer].strongest.find((u) => u.channel === state.channel && u.row === state.row && u.column === state.column);
@@ -161,6 +201,10 @@
     const code = `convolve.receptive_field(${data.code}, "${layer.name}", (${state.row}, ${state.column}), input="${data.input}")`;
     const sees = box ? `${layer.sight.exact ? "" : "at most "}${box[1] - box[0] + 1} × ${box[3] - box[2] + 1} pixels of ${H} × ${W}` : "nothing";
     const button = el("button", { onclick: () => copy(code, button) }, "Copy");
+    const flag = `--unit ${layer.name}:${state.channel},${state.row},${state.column}`;
+    const follows = !about ? "not measured in this layer"
+      : about.itself ? (about.touched ? `${about.touched.toLocaleString("en")} pixels, measured by gradient; ${about.outside} outside the theory` : "no pixel: its gradient is zero everywhere")
+      : [`not measured; nearest: map ${about.channel} (${about.row}, ${about.column}), ${about.touched.toLocaleString("en")} pixels. `, el("span", { class: "wordy" }, "This one: ", el("code", {}, flag))];
     $("#unit").replaceChildren(
       el("h2", {}, `${layer.name}, map ${state.channel}, row ${state.row}, column ${state.column}`),
       el("dl", {},
@@ -168,7 +212,7 @@
         el("dt", {}, "value"), el("dd", { id: "value" }, value),
         el("dt", {}, "sees"), el("dd", { id: "sees" }, sees),
         box ? [el("dt", { class: "wordy" }, "where"), el("dd", { class: "wordy", id: "where" }, `rows ${span(box.slice(0, 2))}, columns ${span(box.slice(2))}: ${pixelsSeen(found).toLocaleString("en")} pixels`)] : null,
-        el("dt", { class: "wordy" }, "follows"), el("dd", { class: "wordy", id: "follows" }, about ? `${about.touched.toLocaleString("en")} pixels have a gradient, ${about.outside} outside the theory` : "not measured for this unit")),
+        el("dt", {}, "follows"), el("dd", { id: "follows" }, follows)),
       el("div", { class: "code" }, el("pre", {}, code), button));
     $("#legend").textContent = legend();
   };
@@ -196,7 +240,7 @@
     Object.assign(state, { layer, channel, row, column });
     marks();
     describe();
-    show(what || (state.show === "gradient" && measured() ? "gradient" : "field"));
+    show(what || (state.show === "gradient" ? "gradient" : "field"));
   };
 
   // --- the page's parts ------------------------------------------------------------------------------------------------
@@ -236,20 +280,25 @@
     }
     $("#filters").replaceChildren(...panels);
   };
-  const visible = new Set();
+  const visible = new Set(), DOTS = 12;
   const paintLayer = async (number) => {
     const sprite = now().maps[number].sprite, moment = state.moment, pixels = await decoded(sprite.png);
     if (moment !== state.moment) return;
     $$(`#layer-${number} .map canvas`).forEach((canvas, index) => paint(canvas, sprite, pixels, index));
     $$(`#layer-${number} .dot`).forEach((node) => node.remove());
     const layer = data.layers[number];
-    for (const m of now().measured[number] || []) {
-      const frame = $(`.map[data-layer="${number}"][data-channel="${m.channel}"] .frame`);
-      if (frame) frame.append(el("i", { class: "dot", style: centre(layer, m) }));
+    // Dots mark measured units, where they are few; where they are many, the line of facts says how many.
+    const found = units(number), all = layer.channels.length * layer.shape[1] * layer.shape[2];
+    if (found.length <= DOTS * layer.channels.length) for (const [channel, row, column] of found) {
+      const frame = $(`.map[data-layer="${number}"][data-channel="${channel}"] .frame`);
+      if (frame) frame.append(el("i", { class: "dot", style: centre(layer, { row, column }) }));
     }
+    $(`#layer-${number} .measured`).textContent = found.length === all ? "every unit's gradient measured"
+      : found.length ? `gradient measured for ${found.length.toLocaleString("en")} of ${all.toLocaleString("en")} units${found.length <= DOTS * layer.channels.length ? " (dots)" : ""}` : "no gradient measured";
     const chips = $(`#layer-${number} .chips`);
-    chips.replaceChildren("strongest units", ...now().maps[number].strongest.map((unit) =>
-      el("button", { onclick: () => choose(number, unit.channel, unit.row, unit.column), title: "show what it sees" }, `map ${unit.channel} (${unit.row}, ${unit.column}) ${format(unit.value)}`)));
+    const chip = (channel, row, column, words) => el("button", { onclick: () => choose(number, channel, row, column), title: "show what it sees" }, `map ${channel} (${row}, ${column})${words}`);
+    chips.replaceChildren(...(layer.asked.length ? ["asked for", ...layer.asked.map((unit) => chip(...unit, ""))] : []), "strongest units", ...now().maps[number].strongest.map((unit) =>
+      chip(unit.channel, unit.row, unit.column, ` ${format(unit.value)}`)));
   };
   const place = (event, layer) => {
     const box = event.currentTarget.getBoundingClientRect(), [, h, w] = layer.shape;
@@ -291,7 +340,7 @@
         el("div", { class: "frame", onclick: (event) => choose(number, channel, ...place(event, layer)) }, el("canvas", { width: w, height: h })),
         el("figcaption", {}, `map ${channel}`)));
       const section = el("section", { class: "panel layer", id: `layer-${number}`, "data-layer": number },
-        el("header", {}, el("h2", {}, layer.name), el("span", { class: "words" }, layer.words)), el("p", { class: "facts" }, facts), el("div", { class: "chips" }),
+        el("header", {}, el("h2", {}, layer.name), el("span", { class: "words" }, layer.words)), el("p", { class: "facts" }, `${facts} · `, el("span", { class: "measured" })), el("div", { class: "chips" }),
         el("div", { class: h > 80 ? "maps large" : "maps", tabindex: 0, role: "group", "aria-label": `maps of ${layer.name}; arrows move the unit`, onkeydown: (event) => keys(event, number) }, maps));
       $("#layers").append(section);
       watcher.observe(section);

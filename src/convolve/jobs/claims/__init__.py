@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from convolve.data.load import load
 from convolve.errors import UnknownNameError
 from convolve.jobs.claims import s000, s001, s002, s003, s004
 from convolve.jobs.claims.record import Claim, Fact
@@ -35,7 +37,7 @@ class Checked:
         """holds, holds as corrected or false; "mismatch" where a fact disagrees; "not recomputed" where it was skipped."""
         if self.skipped:
             return "not recomputed"
-        return str(self.claim.verdict) if self.agrees else "mismatch"
+        return self.claim.verdict if self.agrees else "mismatch"
 
     def to_json(self) -> dict[str, Any]:
         """JSON-safe values; docs/json.md describes them."""
@@ -50,10 +52,13 @@ class Checked:
         }
 
 
-def check_claims(ids: Sequence[str] = (), *, slow: bool = False) -> list[Checked]:
+def check_claims(
+    ids: Sequence[str] = (), *, slow: bool = False, data: Sequence[str | Path] = ("digits",)
+) -> list[Checked]:
     """Recompute the claims of these ids, or of texts such as "S003"; of all of them without any.
 
-    A measurement that takes seconds runs where its id is named, or with `slow`. Raises UnknownNameError for an id that no row has.
+    A measurement that takes seconds, or minutes of training, runs where its id is named, or with `slow`. `data`: what networks are
+    trained on, each as `convolve.train` takes it. Raises UnknownNameError for an id that no row has.
 
     >>> import convolve
     >>> [row.verdict for row in convolve.check_claims(["S000-3"])]
@@ -66,12 +71,14 @@ def check_claims(ids: Sequence[str] = (), *, slow: bool = False) -> list[Checked
         if name not in known and name not in texts:
             raise UnknownNameError.of("claim", name, [*known, *texts])
     rows = [claim for claim in CLAIMS if not wanted or claim.id in wanted or claim.id.partition("-")[0] in wanted]
-    return [_check(claim, slow or claim.id in wanted) for claim in rows]
+    return [_check(claim, slow or claim.id in wanted, data) for claim in rows]
 
 
-def _check(claim: Claim, slow: bool) -> Checked:
-    if claim.facts is None:
-        return Checked(claim, (), f"waits for {claim.pending}")
-    if claim.slow and not slow:
-        return Checked(claim, (), "a measurement: name its id, or use --slow")
+def _check(claim: Claim, slow: bool, data: Sequence[str | Path]) -> Checked:
+    if (claim.slow or claim.trained) and not slow:
+        kind = "decided by training" if claim.trained else "a measurement"
+        return Checked(claim, (), f"{kind}: name its id, or use --slow")
+    if claim.trained is not None:
+        return Checked(claim, tuple(fact for source in data for fact in claim.trained(load(source))))
+    assert claim.facts is not None
     return Checked(claim, tuple(claim.facts()))

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from convolve.data.records import Dataset
+
 Verdict = Literal["holds", "holds as corrected", "false"]
 
 
@@ -25,17 +27,17 @@ class Fact:
 class Claim:
     """What the texts say, what is true, and how it is recomputed.
 
-    `correct` is the right statement where the text errs or leaves something out. `facts` is None where only training decides:
-    `pending` then says what it waits for. A `slow` claim is a measurement, recomputed on request.
+    `correct` is the right statement where the text errs or leaves something out. A `slow` claim is a measurement, recomputed on
+    request. `facts` is None where only training decides: `trained` then measures it on a data set, which takes a minute or so.
     """
 
     id: str
     statement: str
-    verdict: Verdict | None
+    verdict: Verdict
     facts: Callable[[], Sequence[Fact]] | None
     correct: str = ""
     slow: bool = False
-    pending: str = ""
+    trained: Callable[[Dataset], Sequence[Fact]] | None = None
 
 
 def same(what: str, got: Any, want: Any) -> Fact:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from convolve.kernels import depthwise as kernels
 from convolve.kernels.cache import Kernel, loaded
-from convolve.kernels.machine import machine
+from convolve.kernels.machine import machine, why_no_kernels
 from convolve.ops import engine, positions
 from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.bounds import direct_bound
@@ -57,7 +57,7 @@ def why_not(problem: ConvProblem) -> str | None:
         return "its kernels have a stride or an input dilation along an axis, not both"
     if _geometry(problem).scratch_bytes > _MOST_SCRATCH:
         return "a row of the input, padded, is too long for its scratch"
-    return engine.why_no_engine()
+    return why_no_kernels()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convolve.ops.algorithm import Algorithm, Cost
+from convolve.ops.algorithm import Algorithm, Cost, Preparation
 from convolve.ops.bounds import EPSILON, direct_bound, summing_dtype
 from convolve.ops.windows import windows, with_bias, zero_pad
 from convolve.problem import ConvProblem
@@ -81,8 +81,20 @@ def why_not(problem: ConvProblem) -> str | None:
 
 
 def run(m: int, problem: ConvProblem, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    return run_transformed(m, problem, x, transform_weight(m, problem, w), bias)
+
+
+def transform_weight(m: int, problem: ConvProblem, w: Tensor) -> Tensor:
+    """G g G^T for every kernel: (elements of a tile, groups, k / g, c / g)."""
+    wide, axes, g = summing_dtype(w.dtype), problem.axes, problem.groups
+    g_matrix = _tensor(matrices(m)[1], wide, w.device)
+    kernel = _along_axes(g_matrix, w.to(wide).permute(*range(2, 2 + axes), 0, 1), axes)
+    return kernel.reshape((m + _TAPS - 1) ** axes, g, problem.filters // g, -1)
+
+
+def run_transformed(m: int, problem: ConvProblem, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     wide, axes, g = summing_dtype(x.dtype), problem.axes, problem.groups
-    a_t, g_matrix, b_t = (_tensor(matrix, wide, x.device) for matrix in matrices(m))
+    a_t, _, b_t = (_tensor(matrix, wide, x.device) for matrix in matrices(m))
     counts = tuple(-(-size // m) for size in problem.output_size)
     tile = m + _TAPS - 1
     x = zero_pad(x, problem.window.padding).to(wide)
@@ -91,8 +103,6 @@ def run(m: int, problem: ConvProblem, x: Tensor, w: Tensor, bias: Tensor | None)
     # Tile elements first: (elements, g, c / g, n positions), so that each element is one matrix product over channels.
     tiles = tiles.permute(*range(2 + axes, 2 + 2 * axes), 1, 0, *range(2, 2 + axes))
     data = _along_axes(b_t, tiles, axes).reshape(tile**axes, g, problem.channels // g, -1)
-    kernel = _along_axes(g_matrix, w.to(wide).permute(*range(2, 2 + axes), 0, 1), axes)
-    kernel = kernel.reshape(tile**axes, g, problem.filters // g, -1)
     product = torch.matmul(kernel, data).reshape(*(tile,) * axes, problem.filters, problem.batch, *counts)
     y = _along_axes(a_t, product, axes)
     order = [axis for pair in zip(range(axes + 2, 2 * axes + 2), range(axes), strict=True) for axis in pair]
@@ -126,11 +136,11 @@ def bound(m: int, problem: ConvProblem) -> float:
     return base * min(1.0, once / EPSILON["float32"]) + (direct_bound(problem) if once > EPSILON["float32"] else 0.0)
 
 
-def _cost(m: int, problem: ConvProblem) -> Cost:
+def _cost(m: int, problem: ConvProblem, transformed: bool = False) -> Cost:
     tile = (m + _TAPS - 1) ** problem.axes
     counts = problem.batch * math.prod(-(-size // m) for size in problem.output_size)
     c, k, g = problem.channels, problem.filters, problem.groups
-    elements = tile * counts * (c + k) + tile * k * c // g
+    elements = tile * counts * (c + k) + (0 if transformed else tile * k * c // g)
     macs = tile * counts * k * c // g
     slower = 2.5 if problem.dtype == "float64" else 1.0
     return Cost(1e-4 + slower * (elements * 3e-9 + macs / 5e10), 4 * 3 * elements)
@@ -147,6 +157,9 @@ def _row(m: int, name: str, why_not_automatic: str | None) -> Algorithm:
         local=False,
         exact=False,
         not_automatic=lambda _: why_not_automatic,
+        preparation=Preparation(
+            partial(transform_weight, m), partial(run_transformed, m), partial(_cost, m, transformed=True)
+        ),
     )
 
 

@@ -1,0 +1,186 @@
+"""Fit the estimates that `auto` goes by: measure the rows over a family of problems, and write src/convolve/ops/costs.json.
+
+    python -m benchmarks.fit_costs [--row planes …] [--seconds 0.05] [--limit 40] [--dry]
+
+Every row that can serve a problem is timed by the path of a call (`convolve.ops.measure`). For each bucket (row, role, kind of channels,
+dtype, layout) with enough problems, coefficients >= 0 of the features in `ops/costs.py` are fitted by least squares of relative errors,
+then refined on the logarithm of the time. Problems come from a seeded generator and from benchmarks/problems.py; each fifth is held
+dtype, layout) with enough problems, coefficients >= 0 of the features in `ops/costs.py` are fitted to the relative error, then
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize, nnls
+
+import convolve
+from benchmarks.problems import ROWS
+from benchmarks.record import origin
+from convolve.ops import costs
+from convolve.ops.algorithms import ALGORITHMS
+from convolve.ops.choose import served
+from convolve.ops.machine import capability, processor
+from convolve.ops.measure import time_rows
+from convolve.problem import ConvProblem
+
+LEAST = 8  # problems in a bucket
+LARGEST_MACS = 4e8
+FIELDS = ("dense", "few", "single", "depthwise", "grouped", "sequence", "volume")
+
+
+def family(count: int) -> Iterator[ConvProblem]:
+    """`count` random problems of each field, in all roles and both layouts, and those of the benchmark that are not too large."""
+    chance = random.Random(0)
+    for row in ROWS:
+        if not row.pooling:
+            yield ConvProblem.parse(row.problem)
+    for field in FIELDS:
+        for _ in range(count):
+            yield from _variants(_random(field, chance), chance)
+
+
+def _random(field: str, chance: random.Random) -> ConvProblem:
+    n, size = chance.choice((1, 1, 4, 16, 64)), chance.choice((7, 14, 28, 56, 112))
+    k, s = chance.choice((1, 3, 3, 5, 7)), chance.choice((1, 1, 1, 2))
+    c, m, g = (chance.choice((16, 32, 64, 128, 256)) for _ in range(3))
+    g = 1
+    axes = 2
+    if field == "few":
+        c, m = chance.choice((1, 2, 3, 4)), chance.choice((4, 6, 16, 32, 64))
+    elif field == "single":
+        c = m = 1
+        n, size, k = 1, chance.choice((64, 256, 512, 1024)), chance.choice((3, 5, 7, 11, 15, 31))
+    elif field == "depthwise":
+        m = g = c
+        k = chance.choice((3, 3, 5, 7, 11))
+    elif field == "grouped":
+        g = chance.choice((2, 4, 8))
+    elif field == "sequence":
+        axes, size, k = 1, size * size, chance.choice((2, 3, 9, 31, 129))
+        c, m = chance.choice(((1, 1), (16, 32), (64, 64)))
+    elif field == "volume":
+        axes, size, k = 3, chance.choice((8, 16, 32)), chance.choice((1, 3))
+        c, m = chance.choice(((1, 1), (3, 16), (16, 16)))
+    shape = "x".join(map(str, (n, c, *[size] * axes)))
+    kernel = "x".join([str(k)] * axes)
+    return ConvProblem.parse(f"{shape} k{m} {kernel} s{s} p{k // 2} g{g}")
+
+
+def _variants(problem: ConvProblem, chance: random.Random) -> Iterator[ConvProblem]:
+    """The problem in the three roles; now and then channels last, or in float64."""
+    for role in ("output", "input_gradient", "weight_gradient"):
+        layout = "channels_last" if problem.axes > 1 and chance.random() < 0.35 else "channels_first"
+        dtype = "float64" if chance.random() < 0.15 else "float32"
+        yield replace(problem, role=role, layout=layout, dtype=dtype)
+
+
+Sample = tuple[tuple[float, ...], float]
+"""Features and seconds."""
+
+
+def measured(problems: Sequence[ConvProblem], seconds: float, wanted: set[str]) -> dict[str, list[Sample]]:
+    """Samples by bucket."""
+    samples: dict[str, list[Sample]] = {}
+    rows = {row.name: row for row in ALGORITHMS}
+    for number, problem in enumerate(problems):
+        for frozen in (False, True) if problem.role == "output" else (False,):
+            for name, taken in time_rows(problem, seconds, frozen).items():
+                row = rows[name]
+                if (wanted and name not in wanted) or (frozen and row.preparation is None):
+                    continue
+                seen = served(row, problem)
+                features = costs.features(seen, costs.own_estimate(row, seen, frozen).seconds)
+                samples.setdefault(costs.bucket(row, seen, frozen), []).append((features, taken))
+        print(f"\r{number + 1} of {len(problems)} {problem}"[:119].ljust(119), end="", flush=True)
+    print()
+    return samples
+
+
+def fit(samples: Sequence[Sample]) -> tuple[float, ...]:
+    """Coefficients >= 0 of the features."""
+    features = np.array([features for features, _ in samples])
+    seconds = np.array([taken for _, taken in samples])
+    # Each feature in seconds of its own order of magnitude, so that the search is well scaled.
+    scale = np.maximum(features.max(0), 1e-30) / seconds.max()
+    relative = features / scale / seconds[:, None]
+    start, _ = nnls(relative, np.ones(len(seconds)))
+
+    def error(coefficients: Any) -> Any:
+        predicted = np.maximum(relative @ coefficients, 1e-9)
+        return float((np.log(predicted) ** 2).sum()), 2 * relative.T @ (np.log(predicted) / predicted)
+
+    found = minimize(error, np.maximum(start, 1e-6), jac=True, bounds=[(0, None)] * len(scale), method="L-BFGS-B")
+    best = min((found.x, start), key=lambda coefficients: error(coefficients)[0])
+    return tuple(float(value) for value in best / scale)
+
+
+def spread(coefficients: Sequence[float], samples: Sequence[Sample]) -> float:
+    """By what factor the estimates are typically wrong: the geometric standard deviation."""
+    logs = [math.log(taken / max(float(np.dot(coefficients, features)), 1e-9)) for features, taken in samples]
+    return math.exp(math.sqrt(statistics.fmean(value * value for value in logs)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--row", nargs="*", default=[])
+    parser.add_argument("--seconds", type=float, default=0.05)
+    parser.add_argument("--limit", type=int, default=40, help="random problems of each field")
+    parser.add_argument("--dry", action="store_true", help="print, write nothing")
+    given = parser.parse_args()
+    unknown = set(given.row) - {row.name for row in ALGORITHMS}
+    if unknown:
+        raise SystemExit(f"no such row: {', '.join(sorted(unknown))}")
+    convolve.tune_memory()
+    convolve.use_wisdom(enabled=False)
+    problems = list(dict.fromkeys(p for p in family(given.limit) if 0 < p.macs <= LARGEST_MACS))
+    samples = measured(problems, given.seconds, set(given.row))
+    table: dict[str, Any] = {}
+    if costs.TABLE.exists():
+        table = json.loads(costs.TABLE.read_text(encoding="utf-8"))
+        same = (table["processor"], table["capability"], table["threads"]) == (
+            processor(),
+            capability(),
+            torch.get_num_threads(),
+        )
+        if given.row and not same and not given.dry:
+            raise SystemExit("costs.json was recorded elsewhere, or with other threads: fit all rows")
+        table = table if given.row else {}
+    coefficients = {
+        name: values for name, values in table.get("coefficients", {}).items() if name.split()[0] not in set(given.row)
+    }
+    spreads = {name: value for name, value in table.get("spread", {}).items() if name in coefficients}
+    for name, found in sorted(samples.items()):
+        if len(found) < LEAST:
+            continue
+        kept, held = [s for i, s in enumerate(found) if i % 5], found[::5]
+        spreads[name] = round(spread(fit(kept), held), 3)
+        own = math.exp(
+            math.sqrt(statistics.fmean(math.log(taken / max(features[-1], 1e-9)) ** 2 for features, taken in held))
+        )
+        coefficients[name] = [float(f"{value:.4g}") for value in fit(found)]
+        print(f"{name:<70} {len(found):4} problems, wrong by x{spreads[name]:.2f} held out (own formula x{own:.2f})")
+    content = {
+        "processor": processor(),
+        "capability": capability(),
+        "threads": torch.get_num_threads(),
+        "origin": origin(),
+        "features": list(costs.FEATURES),
+        "coefficients": coefficients,
+        "spread": spreads,
+    }
+    if not given.dry:
+        costs.TABLE.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""docs/benchmarks.md, written from results/ops.json: `python -m benchmarks.ops_page`. Nothing in it is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmarks.problems import GROUPS
+from benchmarks.record import RESULTS
+
+PAGE = RESULTS.parents[1] / "docs" / "benchmarks.md"
+PEERS = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "opencv": "OpenCV", "scipy": "SciPy"}
+
+
+def page() -> str:
+    """The page's text."""
+    content = json.loads((RESULTS / "ops.json").read_text(encoding="utf-8"))
+    figures, origin = content["figures"], content["origin"]
+    rows, summary = figures["rows"], figures["classes"]
+    parts = ["# Benchmarks of the operators", "", *_words(figures, origin), "## By class", "", *_classes(summary), ""]
+    for name, group in GROUPS.items():
+        members = [row for row in rows if row["group"] == name]
+        if members:
+            parts += [f"## {group.title[:1].upper()}{group.title[1:]}", "", *_rows(members), ""]
+    parts += ["## Losses", "", *_losses(rows), ""]
+    return "\n".join(parts)
+
+
+WORDS = """\
+Generated from [benchmarks/results/ops.json](../benchmarks/results/ops.json) by `python -m benchmarks.ops_page`; the rules are in
+`benchmarks/ops.py`, the problems in `benchmarks/problems.py`.
+
+{machine}, {cores} cores, {threads} threads, {date}; {libraries}. Allocator: {allocator}. Arithmetic peak
+{lowest:.0f} to {highest:.0f} GFLOP/s (float32, measured beside each row); bandwidth {speeds}.
+{warning}
+A ratio is the other's time over ours: above 1 we are faster. *Called*: torch with channels-first tensors against ours with the same.
+*Best*: the better layout of each. *Exact*: ours restricted by `convolve.precision("exact")`. Libraries that pack weights beforehand
+(ONNX Runtime, OpenVINO) are timed without packing. *Of limit*: see `benchmarks/ops.py`; above 100 % the algorithm multiplies less
+than a direct sum. *Default allocator* and *avx2*: the ratio *best* of a process with that setting, torch's included.
+"""
+WARNING = """
+**The machine was not quiet**: its peak before and after differed by more than 3 % in {noisy} of {rows} rows, which are marked ~.
+"""
+
+
+def _words(figures: dict[str, Any], origin: dict[str, Any]) -> list[str]:
+    rows = figures["rows"]
+    levels = {int(size) / 2**20: speed / 1e9 for size, speed in figures["bandwidth_bytes_per_s"].items()}
+    peaks = [max(row["peak_macs_per_s"]) * 2e-9 for row in rows if "float64" not in row["problem"].split()] or [0.0]
+    noisy = sum(row["noisy"] for row in rows)
+    text = WORDS.format(
+        machine=origin["processor"],
+        cores=origin["cores"],
+        threads=figures["threads"],
+        date=origin["date"],
+        libraries=", ".join(f"{name} {version}" for name, version in figures["libraries"].items()),
+        allocator=figures["allocator"],
+        lowest=min(peaks),
+        highest=max(peaks),
+        speeds=", ".join(f"{speed:.0f} GB/s at {size:g} MiB" for size, speed in levels.items()),
+        warning=WARNING.format(noisy=noisy, rows=len(rows)) if noisy else "",
+    )
+    return [*text.splitlines(), ""]
+
+
+def _classes(summary: dict[str, Any]) -> list[str]:
+    head = ["class", "rows", "called", "aim", "best", "aim", *PEERS.values(), "worst row (best)"]
+    lines = []
+    for name, found in summary.items():
+        group = GROUPS.get(name)
+        means = {key: f"{value['mean']:.2f}" for key, value in found["means"].items()}
+        title, called, best = (group.title, group.called, group.best) if group else ("**all**", 4, 1.7)
+        peers = []
+        for peer in PEERS:
+            aim = group.peers.get(peer) if group else None
+            peers.append(means.get(peer, "") + (f" (aim {aim})" if aim and peer in means else ""))
+        ratios = [means.get("called", ""), _aim(called), means.get("best", ""), _aim(best)]
+        lines.append([title, str(found["rows"]), *ratios, *peers, f"{found['worst']} {found['worst_best']:.2f}"])
+    return _table(head, lines)
+
+
+def _rows(rows: Sequence[dict[str, Any]]) -> list[str]:
+    peers = [peer for peer in PEERS if any(peer in row["ratios"] for row in rows)]
+    columns = sorted({name for row in rows for name in row.get("columns", {})})
+    head = ["row", "problem", "algorithm", "ours, ms", "called", "best (95 %)", "exact", *[PEERS[p] for p in peers]]
+    head += [*columns, "of limit", "error", "torch's error"]
+    lines = []
+    for row in rows:
+        ratios, contestants = row["ratios"], row["contestants"]
+        mine = contestants[ratios["best"]["over"]]
+        low, high = ratios["best"]["interval_95"]
+        cells = [row["name"] + " ~" * row["noisy"], f"`{row['problem']}`", row["algorithm"].get("ours", "")]
+        cells += [_milliseconds(mine["median_s"]), f"{ratios['called']['median']:.2f}"]
+        cells += [f"{ratios['best']['median']:.2f} ({low:.2f} to {high:.2f})", f"{ratios['exact best']['median']:.2f}"]
+        cells += [f"{ratios[peer]['median']:.2f}" if peer in ratios else "" for peer in peers]
+        for name in columns:
+            other = row.get("columns", {}).get(name, {}).get("ratios", {}).get("best")
+            cells.append("" if other is None else f"{other['median']:.2f}")
+        cells += [f"{row['limit_s'] / mine['median_s']:.0%}", f"{mine['max_error']:.0e}"]
+        cells.append(f"{contestants[ratios['best']['of']]['max_error']:.0e}")
+        lines.append(cells)
+    return _table(head, lines)
+
+
+def _losses(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Every ratio below 0.95, the worst first."""
+    lost = [
+        (ratio["median"], row["name"], key)
+        for row in rows
+        for key, ratio in row["ratios"].items()
+        if key in ("best", *PEERS) and ratio["median"] < 0.95
+    ]
+    if not lost:
+        return ["None below 0.95."]
+    names = {"best": "torch's best layout", **PEERS}
+    return [f"* {name}: {ratio:.2f} against {names[key]}" for ratio, name, key in sorted(lost)]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _aim(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:g}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g}"
+
+
+def write() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

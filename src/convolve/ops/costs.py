@@ -1,0 +1,115 @@
+"""Estimated seconds: a small model per algorithm, fitted on recorded measurements, or the row's own formula.
+
+    seconds = sum of  coefficient_i * feature_i          coefficients >= 0, fitted in log space by benchmarks/fit_costs.py
+
+There is one set of coefficients for every row, role, kind of channels, dtype and layout that was measured (`costs.json` beside this
+file). Whatever was not measured is estimated by the row itself (`Algorithm.cost`), whose formula is one of the features too: the fit
+then corrects its scale. Estimates are instant: nothing is run, nothing but this one file is read.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convolve.ops.algorithm import Algorithm, Cost
+from convolve.ops.machine import capability, processor
+from convolve.problem import ConvProblem
+
+TABLE = Path(__file__).with_name("costs.json")
+MARGIN = 1.5
+"""How many times faster than the library's row another must be predicted before `auto` leaves it on a CPU that was never measured."""
+MARGIN_MEASURED = 1.15
+"""The same on the CPU on which the table was recorded."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The table: where it was recorded, and coefficients by `bucket`."""
+
+    processor: str
+    capability: str
+    coefficients: Mapping[str, tuple[float, ...]]
+
+
+FEATURES = ("call", "macs", "bytes", "macs by input lanes", "macs by output lanes", "macs by width", "own formula")
+_LANES = 16
+
+
+def features(problem: ConvProblem, own: float) -> tuple[float, ...]:
+    """What the seconds of any row may grow with; the last one, `own`, is what the row itself expects."""
+    macs = float(problem.macs)
+    c, k = problem.channels // problem.groups, problem.filters // problem.groups
+    width = problem.output_size[-1] if problem.output_size else 1
+    return (
+        1.0,
+        macs,
+        float(problem.bytes),
+        macs * _waste(c),
+        macs * _waste(k),
+        macs * _waste(width),
+        own,
+    )
+
+
+def _waste(count: int) -> float:
+    """How many times more lanes are computed than used where `count` elements are spread over vectors."""
+    return -(-count // _LANES) * _LANES / count if count else 1.0
+
+
+def bucket(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> str:
+    """Problems that one set of coefficients describes."""
+    if problem.channels == problem.filters == 1:
+        kind = "single"
+    elif problem.groups > 1 and problem.groups in (problem.channels, problem.filters):
+        kind = "depthwise"
+    else:
+        kind = "grouped" if problem.groups > 1 else "dense"
+    taps = math.prod(problem.window.kernel)
+    size = "point" if taps == 1 else "small" if taps <= 100 else "large"
+    return (
+        f"{row.name} {problem.role} {problem.axes}d {kind} {size} {problem.dtype} {problem.layout}{' frozen' * frozen}"
+    )
+
+
+def own_estimate(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> Cost:
+    """What the row says about `problem`, as it sees it."""
+    if frozen and row.preparation is not None and problem.role == "output":
+        return row.preparation.cost(problem)
+    return row.cost(problem)
+
+
+def estimate(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> Cost:
+    """What `problem`, as the row sees it, costs there; `frozen`: without what is done once for a weight."""
+    frozen = frozen and row.preparation is not None
+    own = own_estimate(row, problem, frozen)
+    if problem.device != "cpu":
+        return own
+    coefficients = fitted().coefficients.get(bucket(row, problem, frozen))
+    if coefficients is None:
+        return own
+    seconds = math.fsum(c * f for c, f in zip(coefficients, features(problem, own.seconds), strict=True))
+    return Cost(seconds, own.workspace_bytes)
+
+
+def margin() -> float:
+    """How much faster than the library's row an estimate must be to be believed here."""
+    table = fitted()
+    here = (processor(), capability()) == (table.processor, table.capability)
+    return MARGIN_MEASURED if here else MARGIN
+
+
+@functools.cache
+def fitted() -> Fitted:
+    """The table that ships with the package; empty where there is none."""
+    if not TABLE.exists():
+        return Fitted("", "", {})
+    content: dict[str, Any] = json.loads(TABLE.read_text(encoding="utf-8"))
+    assert content["features"] == list(FEATURES), "costs.json was fitted for other features: run benchmarks.fit_costs"
+    coefficients = {name: tuple(values) for name, values in content["coefficients"].items()}
+    return Fitted(content["processor"], content["capability"], coefficients)
