@@ -15,6 +15,9 @@ Maps whose channels do not lie side by side are transposed in registers on the w
 Traffic per tile and vector of channels, F(4): 16 new inputs read, 36 vectors of V written, and read once per panel; 36 of M
 written and read; the products do 36 multiply-adds of vectors per filter of a vector. A vector of U is read once per block of tiles.
 
+From one element to the next, V, M and U are a line longer than they need to be: with a power of two between them, the elements of a
+tile would all fall into one set of the cache.
+
 The transforms are generated from the exact matrices. Rows at the points +a and -a have the same even and opposite odd
 parts, columns likewise, so that B^T of F(4) takes 12 instructions and A^T 13.
 """
@@ -145,7 +148,7 @@ def kernel(arguments):
     block[{places["temp"]}], block[{places["finite"]}] = address(temp), address(finite)
     told[{product["channels"]}], told[{product["v_block"]}] = channels, tiles * LANES
     panels = (filters + {VECTORS} * LANES - 1) // ({VECTORS} * LANES)
-    u_element = channels * {VECTORS} * LANES
+    u_element = (channels * {VECTORS} + 1) * LANES
     all_tiles = batch * tile_rows * tile_columns
     blocks = (all_tiles + tiles - 1) // tiles
     tasks = groups * parts * blocks
@@ -326,7 +329,7 @@ def kernel(arguments):
     temp = shift(strip, 9 * LANES * LANES)
     panels = (filters + {VECTORS} * LANES - 1) // ({VECTORS} * LANES)
     vectors, blocks = panels * {VECTORS}, (channels + LANES - 1) // LANES
-    u_element = channels * {VECTORS} * LANES
+    u_element = (channels * {VECTORS} + 1) * LANES
     turn = 1 - 2 * flipped
     # Taps side by side are transposed together, of one channel or of all; otherwise each tap for a block of channels.
     together = w_s == 1 and w_r == 3

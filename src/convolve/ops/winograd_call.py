@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -32,7 +33,7 @@ NEAR_WEIGHT_BYTES = 12 << 20
 WEIGHT_CYCLES, WRITTEN_LINE = 250.0, 12.0
 CALL_SECONDS, CLOCK = 1.5e-5, 5e9
 PASS_CYCLES, CALL_CYCLES, BLOCK_CYCLES = 30.0, 25.0, 300.0
-_MOST_TILES = 112
+_MOST_TILES, _MOST_PASSES = 112, 8
 _MOST_PLANS = 1024
 _POINTERS = struct.Struct(f"{kernels.ARGUMENTS.index('forward')}q")
 _WEIGHT_POINTERS = struct.Struct("3q")
@@ -101,9 +102,10 @@ class _Sizes(NamedTuple):
     @property
     def weights(self) -> int:
         """Transformed elements of one group."""
-        return self.panels * self.elements * self.channels * self.panel
+        return self.panels * self.elements * (self.channels * kernels.VECTORS + 1) * self.lanes
 
 
+@lru_cache(maxsize=1024)
 def blocks(m: int, problem: ConvProblem, threads: int) -> Blocks:
     """The cheapest cut, by a count of vector instructions and of bytes between the caches."""
     return min(_cuts(m, problem, threads), key=lambda cut: cut.cycles)
@@ -120,12 +122,12 @@ def _cuts(m: int, problem: ConvProblem, threads: int) -> Iterator[Blocks]:
     weight_bytes = sizes.weights * sizes.width
     near = weight_bytes * problem.groups < NEAR_WEIGHT_BYTES
     for rows in kernels.rows():
-        for passes in range(1, _MOST_TILES // rows + 1):
+        for passes in range(1, min(_MOST_PASSES, _MOST_TILES // rows) + 1):
             block = rows * passes
             count = -(-tiles // block)
             m_bytes = sizes.elements * block * sizes.panel * sizes.width
             v_bytes = sizes.elements * block * vectors * sizes.lanes * sizes.width
-            for parts in {1, min(threads, sizes.panels)}:
+            for parts in {1, min(threads, max(1, sizes.panels))}:
                 tasks = problem.groups * parts * count
                 panels = -(-sizes.panels // parts)
                 product = passes * (sizes.channels * max(2.0 * rows, rows + 4.0) + 4.0 * rows + PASS_CYCLES)
@@ -209,7 +211,7 @@ def _planned(m: int, problem: ConvProblem, x: tuple[int, ...], threads: int) -> 
 
 
 def _strides(sizes: _Sizes, cut: Blocks) -> tuple[int, int]:
-    """From one element of a tile to the next, in V and in M: a line more, so that they do not all meet in one set of the cache."""
+    """From one element of a tile to the next, in V and in M."""
     vectors = -(-sizes.channels // sizes.lanes)
     return (vectors * cut.tiles + 1) * sizes.lanes, (cut.tiles * kernels.VECTORS + 1) * sizes.lanes
 
@@ -222,7 +224,7 @@ def _thread_size(sizes: _Sizes, cut: Blocks) -> int:
 
 
 def prepare(m: int, problem: ConvProblem, w: Tensor) -> Tensor:
-    """The transformed weights, packed: (groups, panels, elements, channels, filters of a panel), flat."""
+    """The transformed weights, packed: (groups, panels, elements, channels, filters of a panel and a line more), flat."""
     sizes = _Sizes.of(m, problem)
     packed = torch.empty(problem.groups * sizes.weights, dtype=w.dtype)
     _transform(m, problem, w, packed.data_ptr(), engine.scratch(_transform_scratch(m, problem)))
