@@ -256,7 +256,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("out_h + 2 - before_h)", "out_h + 3 - before_h)"),
         ("\"flipped\": int(turned)", "\"flipped\": 0"),
         ("strides[1] if turned else strides[0]", "strides[0] if turned else strides[1]"),
-        ("key = (m, id(problem), a.stride(), threads)", "key = (m, id(problem), threads)"),
+        ("key = (m, id(problem), a.stride(), threads, prepared)", "key = (m, id(problem), threads, prepared)"),
     ],
     ROWS + "separable.py": [
         ("row, column = pivot // s, pivot % s", "row, column = pivot // r, pivot % r"),
