@@ -32,7 +32,10 @@ WEIGHT_LINE, FAR_WEIGHT_LINE, SPILLED_LINE = 0.3, 3.0, 8.0
 FRESH_LINE = 100.0  # of weights that another core has just transformed
 NEAR_WEIGHT_BYTES = 12 << 20
 WEIGHT_CYCLES, WRITTEN_LINE = 250.0, 12.0
-CALL_SECONDS, CLOCK = 1.2e-5, 6e9  # in the units of the other estimates, whose core is faster than the one measured here
+CALL_SECONDS, CLOCK = (
+    1.2e-5,
+    6e9,
+)  # in the units of the other estimates, whose core is faster than the one measured here
 PASS_CYCLES, CALL_CYCLES, BLOCK_CYCLES = 30.0, 25.0, 300.0
 _MOST_TILES, _MOST_PASSES = 112, 8
 _MOST_PLANS = 1024
