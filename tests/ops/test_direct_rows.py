@@ -192,6 +192,21 @@ def test_nan_and_inf_reach_what_the_definition_says(name: str, value: float) -> 
             assert torch.equal(torch.isinf(want), torch.isinf(got)), (text, place)
 
 
+def test_weight_gradients_are_right_on_fewer_threads_than_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = ConvProblem.parse("3x2x9x20 k5 3x3 p1 weight_gradient")
+    monkeypatch.setattr(direct_call, "_PLANS", {})
+    monkeypatch.setattr(engine, "thread_count", lambda: 3)
+    run, empty = engine.run, torch.empty
+
+    def alone(address: int, arguments: bytes, threads: int) -> None:
+        run(address, arguments, 1)
+
+    monkeypatch.setattr(engine, "run", alone)
+    monkeypatch.setattr(torch, "empty", lambda *size, **options: empty(*size, **options).fill_(1))
+    a, b, _ = operands(problem)
+    check(ROWS["weight_sums"], problem, a, b, None)
+
+
 def test_denormal_numbers_are_kept() -> None:
     x, w = torch.full((1, 1, 5, 40), 1e-39), torch.ones(1, 1, 1, 1)
     for row in (planes, filters):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from convolve.errors import ConvolveError
-from convolve.files import atomic_write
+from convolve.files import atomic_write, cache_folder
 from convolve.kernels.machine import machine, target_machine
 from convolve.kernels.preamble import ENTRY
 
@@ -70,10 +69,8 @@ def compiled() -> dict[str, float]:
 
 
 def folder() -> Path:
-    """Where machine code is kept: $CONVOLVE_CACHE, $XDG_CACHE_HOME/convolve or ~/.cache/convolve, then kernels."""
-    own = os.environ.get("CONVOLVE_CACHE")
-    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "convolve"
-    return base / "kernels"
+    """Where machine code is kept."""
+    return cache_folder() / "kernels"
 
 
 def _load(kernel: Kernel) -> Loaded:

@@ -6,7 +6,8 @@ Idea. Over the padded scratch (kernels/scratch.py) the gradient of one weight is
 
 TILE filters times WIDTH taps stay in registers, each a vector of partial sums along the positions of a row: per vector of positions
 TILE + WIDTH loads feed TILE x WIDTH multiply-adds. The end of a row is masked on both sides, so that a zero never meets an Inf that the
-definition does not pair it with. After a block the lanes are summed as a balanced tree and added to the thread's own gradient.
+definition does not pair it with. After a block the lanes are summed as a balanced tree and added to the thread's own gradient,
+which begins as zeros.
 """
 
 from __future__ import annotations
@@ -49,7 +50,6 @@ def kernel(arguments):
     scratch = shift(pointer(scratch), thread * (scratch_size + maps_size))
     maps = shift(scratch, scratch_size)
     mine = shift(pointer(w), thread * gradient_size)
-    clear(mine, gradient_size)
     tasks = groups * batch * positions_d * blocks_h * blocks_w
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
         block_w, rest = task % blocks_w, task // blocks_w

@@ -89,7 +89,8 @@ def _plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads:
 
 def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     plan = direct_call.planned(_plan, problem, a, b)
-    shares = torch.empty((plan.threads, *problem.weight_shape), dtype=a.dtype)
+    # OpenMP may start fewer threads than it is asked for: whoever did not come has added nothing.
+    shares = torch.zeros((plan.threads, *problem.weight_shape), dtype=a.dtype)
     plan.run(a.data_ptr(), shares.data_ptr(), 0, b.data_ptr())
     total = shares[0] if plan.threads == 1 else shares.sum(0)
     return with_bias(total, bias)
