@@ -12,7 +12,7 @@ With channels innermost in the result, vectors are stored as they are; otherwise
 from __future__ import annotations
 
 from convolve.kernels.cache import Kernel
-from convolve.kernels.machine import machine
+from convolve.kernels.machine import Tiles, tiles_for
 from convolve.kernels.preamble import HEADER, PREAMBLE
 from convolve.kernels.scratch import INPUT, PART, SHARED, fill_call, unpack
 
@@ -24,13 +24,12 @@ ARGUMENTS = (
 )  # fmt: skip
 
 # (positions of the tile, vectors of filters)
-_WIDE = ((14, 2), (10, 2), (7, 4), (14, 1), (10, 1), (7, 1))
-_NARROW = ((6, 2), (5, 2), (7, 1), (10, 1))
-TILES = {"avx512": _WIDE, "neon": _WIDE, "avx2": _NARROW, "other": _NARROW}
+_MANY = ((14, 2), (10, 2), (7, 4), (14, 1), (10, 1), (7, 1))
+_FEW = ((6, 2), (5, 2), (7, 1), (10, 1))
 
 
-def tiles() -> tuple[tuple[int, int], ...]:
-    return TILES[machine().instruction_set]
+def tiles() -> Tiles:
+    return tiles_for(_MANY, _FEW)
 
 
 def kernel(tile: int, width: int, dtype: str) -> Kernel:

@@ -59,6 +59,14 @@ def machine() -> Machine:
     return Machine(cpu, features, kind, *INSTRUCTION_SETS[kind])
 
 
+Tiles = tuple[tuple[int, int], ...]
+
+
+def tiles_for(many: Tiles, few: Tiles) -> Tiles:
+    """The register tiles of a kernel here: `many` for 32 vector registers, `few` for 16."""
+    return many if machine().registers >= 32 else few
+
+
 @cache
 def why_no_kernels() -> str | None:
     """Why kernels cannot be compiled or run here, or None."""

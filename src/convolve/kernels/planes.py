@@ -15,7 +15,7 @@ Traffic. The input is read once per block of rows (plus kernel - stride rows), t
 from __future__ import annotations
 
 from convolve.kernels.cache import Kernel
-from convolve.kernels.machine import machine
+from convolve.kernels.machine import Tiles, tiles_for
 from convolve.kernels.preamble import HEADER, PREAMBLE
 from convolve.kernels.scratch import INPUT, PART, SHARED, fill_call, unpack
 
@@ -28,13 +28,12 @@ ARGUMENTS = (
 )  # fmt: skip
 
 # (filters of the tile, vectors of positions): their product in accumulators, the vectors and one weight fit the registers.
-_WIDE = ((1, 8), (1, 4), (2, 8), (3, 8), (4, 6), (6, 4), (8, 3), (12, 2))
-_NARROW = ((1, 8), (1, 4), (2, 5), (3, 4), (4, 3), (6, 2), (8, 1), (12, 1))
-TILES = {"avx512": _WIDE, "neon": _WIDE, "avx2": _NARROW, "other": _NARROW}
+_MANY = ((1, 8), (1, 4), (2, 8), (3, 8), (4, 6), (6, 4), (8, 3), (12, 2))
+_FEW = ((1, 8), (1, 4), (2, 5), (3, 4), (4, 3), (6, 2), (8, 1), (12, 1))
 
 
-def tiles() -> tuple[tuple[int, int], ...]:
-    return TILES[machine().instruction_set]
+def tiles() -> Tiles:
+    return tiles_for(_MANY, _FEW)
 
 
 def kernel(tile: int, width: int, dtype: str) -> Kernel:

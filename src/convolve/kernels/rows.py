@@ -11,19 +11,18 @@ Loads that run over two cache lines cost double, and most of them do: reading th
 from __future__ import annotations
 
 from convolve.kernels.cache import Kernel
-from convolve.kernels.machine import machine
+from convolve.kernels.machine import Tiles, tiles_for
 from convolve.kernels.planes import ARGUMENTS
 from convolve.kernels.preamble import HEADER, PREAMBLE
 from convolve.kernels.scratch import PART, SHARED, fill_call, unpack
 
 # (output rows, vectors of positions)
-_WIDE = ((4, 4), (3, 6), (2, 8), (4, 2), (4, 1), (3, 1))
-_NARROW = ((3, 3), (2, 4), (3, 1))
-TILES = {"avx512": _WIDE, "neon": _WIDE, "avx2": _NARROW, "other": _NARROW}
+_MANY = ((4, 4), (3, 6), (2, 8), (4, 2), (4, 1), (3, 1))
+_FEW = ((3, 3), (2, 4), (3, 1))
 
 
-def tiles() -> tuple[tuple[int, int], ...]:
-    return TILES[machine().instruction_set]
+def tiles() -> Tiles:
+    return tiles_for(_MANY, _FEW)
 
 
 def kernel(tall: int, wide: int, dtype: str) -> Kernel:

@@ -13,7 +13,7 @@ which begins as zeros.
 from __future__ import annotations
 
 from convolve.kernels.cache import Kernel
-from convolve.kernels.machine import machine
+from convolve.kernels.machine import Tiles, tiles_for
 from convolve.kernels.preamble import HEADER, PREAMBLE
 from convolve.kernels.scratch import INPUT, PART, SHARED, fill_call, unpack
 
@@ -25,13 +25,12 @@ ARGUMENTS = (
 )  # fmt: skip
 
 # (filters of the tile, taps)
-_WIDE = ((6, 4), (4, 6), (3, 8), (2, 10), (1, 10))
-_NARROW = ((3, 3), (2, 5), (1, 9))
-TILES = {"avx512": _WIDE, "neon": _WIDE, "avx2": _NARROW, "other": _NARROW}
+_MANY = ((6, 4), (4, 6), (3, 8), (2, 10), (1, 10))
+_FEW = ((3, 3), (2, 5), (1, 9))
 
 
-def tiles() -> tuple[tuple[int, int], ...]:
-    return TILES[machine().instruction_set]
+def tiles() -> Tiles:
+    return tiles_for(_MANY, _FEW)
 
 
 def kernel(tile: int, width: int, dtype: str) -> Kernel:

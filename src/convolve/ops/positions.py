@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,11 +18,13 @@ import torch
 
 from convolve.kernels.machine import machine, why_no_kernels
 from convolve.kernels.scratch import PART
+from convolve.ops.algorithm import Cost
 from convolve.ops.windows import format_of
-from convolve.problem import ConvProblem
+from convolve.problem import DTYPE_BYTES, ConvProblem
 
 _MOST_TAPS = 1 << 16
 _MOST_PARTS = 64
+_SCRATCH_BYTES = 192 * 1024
 A_ROW, A_TASK = 15, 200  # cycles to begin a row of a copy, and a task
 Three = tuple[int, int, int]
 
@@ -58,6 +60,13 @@ class Axis(NamedTuple):
     def outputs(self) -> int:
         """Outputs of the largest phase."""
         return max(phase.outputs for phase in self.phases)
+
+
+def why_not_forward(problem: ConvProblem) -> str | None:
+    """Why a kernel of outputs and input gradients cannot serve a problem, or None."""
+    if problem.role == "weight_gradient":
+        return "it computes outputs and input gradients"
+    return why_not(problem.as_convolution())
 
 
 def why_not(problem: ConvProblem) -> str | None:
@@ -132,6 +141,54 @@ class Blocks:
     """Vectors of a tile in one row of the result; 0: by way of a buffer."""
     cycles: float
     """Of all threads together."""
+
+
+class Work(NamedTuple):
+    """A plain convolution as the ways to cut its work see it."""
+
+    axes: tuple[Axis, Axis, Axis]
+    lanes: int
+    channels: int
+    """Of one group, as `filters`."""
+    filters: int
+    planes: int
+    """Maps of the scratch, phases included."""
+    parts: int
+    taps: float
+    """Of one part, on average."""
+    outer: int
+    """Independent maps: images, groups and slices."""
+    in_order: bool
+    """Neighbours along the width are neighbours in memory."""
+
+
+def work_of(problem: ConvProblem) -> Work:
+    axes = depth, height, width = axes_of(problem)
+    channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
+    parts = math.prod(len(axis.phases) for axis in axes)
+    return Work(
+        axes,
+        machine().lanes(problem.dtype),
+        channels,
+        filters,
+        channels * (depth.reach + 1) * height.stride * width.stride,
+        parts,
+        problem.taps / parts,
+        problem.batch * problem.groups * depth.outputs,
+        problem.layout == "channels_first" or problem.axes == 1,
+    )
+
+
+def room_of(problem: ConvProblem) -> int:
+    """Elements that the scratch of a block should hold at most: part of a usual L2 cache."""
+    return _SCRATCH_BYTES // DTYPE_BYTES[problem.dtype]
+
+
+def cost(problem: ConvProblem, cycles: Callable[[ConvProblem], float]) -> Cost:
+    """What a kernel should cost that takes `cycles` on one thread; nothing where nothing is summed."""
+    if problem.macs == 0 or 0 in problem.result_shape:
+        return Cost(0.0, 0)
+    return Cost(8e-6 + cycles(problem) / 3.2e9 + problem.bytes * 1e-10, 0)
 
 
 def equal_blocks(axes: Sequence[Axis], planes: int, room: int, unit: int, outer: int, threads: int) -> tuple[int, int]:

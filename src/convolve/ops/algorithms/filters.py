@@ -17,28 +17,16 @@ from convolve.ops import direct_call, positions
 from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.bounds import direct_bound
 from convolve.ops.positions import Blocks
-from convolve.problem import DTYPE_BYTES, ConvProblem
-
-_SCRATCH_BYTES = 192 * 1024  # of each thread: part of a usual L2 cache
-
-
-def why_not(problem: ConvProblem) -> str | None:
-    if problem.role == "weight_gradient":
-        return "it computes outputs and input gradients"
-    return positions.why_not(problem.as_convolution())
+from convolve.problem import ConvProblem
 
 
 @lru_cache(maxsize=4096)
 def blocks(problem: ConvProblem, threads: int) -> Blocks:
     """The cheapest way to cut the work, by a count of vector instructions."""
     convolution = problem.as_convolution()
-    axes = depth, height, width = positions.axes_of(convolution)
-    lanes, room = machine().lanes(problem.dtype), _SCRATCH_BYTES // DTYPE_BYTES[problem.dtype]
-    filters, channels = convolution.filters // convolution.groups, convolution.channels // convolution.groups
-    planes = channels * (depth.reach + 1) * height.stride * width.stride
-    parts = len(depth.phases) * len(height.phases) * len(width.phases)
-    taps, outer = convolution.taps / parts, problem.batch * problem.groups * depth.outputs
-    in_order = problem.layout == "channels_first" or problem.axes == 1
+    room = positions.room_of(convolution)
+    axes, lanes, channels, filters, planes, parts, taps, outer, in_order = positions.work_of(convolution)
+    _, height, width = axes
     found = []
     for tile, vectors in kernels.tiles():
         across = vectors * lanes
@@ -80,16 +68,14 @@ def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tens
 
 
 def _cost(problem: ConvProblem) -> Cost:
-    if problem.macs == 0 or 0 in problem.result_shape:
-        return Cost(0.0, 0)
-    return Cost(8e-6 + blocks(problem, 1).cycles / 3.2e9 + problem.bytes * 1e-10, 0)
+    return positions.cost(problem, lambda one: blocks(one, 1).cycles)
 
 
 ALGORITHM = Algorithm(
     name="filters",
     summary="our kernel, vectors along filters: small maps, channels innermost",
     run=run,
-    why_not=why_not,
+    why_not=positions.why_not_forward,
     cost=_cost,
     bound=direct_bound,
     roles=("output", "input_gradient", "weight_gradient"),

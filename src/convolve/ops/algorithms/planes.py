@@ -17,30 +17,19 @@ from convolve.kernels.machine import machine
 from convolve.ops import direct_call, positions
 from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.bounds import direct_bound
-from convolve.ops.positions import Axis, Blocks
-from convolve.problem import DTYPE_BYTES, ConvProblem
+from convolve.ops.positions import Blocks, Work
+from convolve.problem import ConvProblem
 
 SINGLE = -1  # in place of Blocks.across: the kernel of single filters
-_SCRATCH_BYTES = 192 * 1024  # of each thread: part of a usual L2 cache
-
-
-def why_not(problem: ConvProblem) -> str | None:
-    if problem.role == "weight_gradient":
-        return "it computes outputs and input gradients"
-    return positions.why_not(problem.as_convolution())
 
 
 @lru_cache(maxsize=4096)
 def blocks(problem: ConvProblem, threads: int) -> Blocks:
     """The cheapest way to cut the work, by a count of vector instructions."""
     convolution = problem.as_convolution()
-    axes = depth, height, width = positions.axes_of(convolution)
-    lanes, room = machine().lanes(problem.dtype), _SCRATCH_BYTES // DTYPE_BYTES[problem.dtype]
-    filters, channels = convolution.filters // convolution.groups, convolution.channels // convolution.groups
-    planes = channels * (depth.reach + 1) * height.stride * width.stride
-    parts = len(depth.phases) * len(height.phases) * len(width.phases)
-    taps, outer = convolution.taps / parts, problem.batch * problem.groups * depth.outputs
-    in_order = problem.layout == "channels_first" or problem.axes == 1
+    work, room = positions.work_of(convolution), positions.room_of(convolution)
+    axes, lanes, channels, filters, planes, parts, taps, outer, in_order = work
+    _, height, width = axes
     found = []
     for tile, vectors in kernels.tiles():
         reach = vectors * lanes
@@ -62,35 +51,32 @@ def blocks(problem: ConvProblem, threads: int) -> Blocks:
         fill = positions.fill_cycles(axes, channels, rows, columns, lanes, in_order)
         copies = 0 if across else tile * rows * positions.A_ROW
         packing = 2.0 * convolution.taps * tiles * tile * min(problem.groups * chunks, tasks)
-        work = parts * tiles * (passes * (taps * a_tap + out + 10) + copies)
-        cycles = tasks * (work + chunks * fill) + packing
+        inner = parts * tiles * (passes * (taps * a_tap + out + 10) + copies)
+        cycles = tasks * (inner + chunks * fill) + packing
         found.append(Blocks(tile, vectors, rows, columns, chunks, across, cycles))
     rows_meet = height.stride == 1 and height.reach + 1 == len(height.phases[0].taps)  # neighbours, without gaps
     if filters == 1 and in_order and parts == 1 and rows_meet:
-        found += _single(convolution, axes, threads)
+        found += _single(work, room, threads)
     return min(found, key=lambda one: one.cycles)
 
 
-def _single(convolution: ConvProblem, axes: tuple[Axis, Axis, Axis], threads: int) -> list[Blocks]:
+def _single(work: Work, room: int, threads: int) -> list[Blocks]:
     """The ways to cut the work for the kernel of single filters."""
-    depth, height, width = axes
-    lanes, room = machine().lanes(convolution.dtype), _SCRATCH_BYTES // DTYPE_BYTES[convolution.dtype]
-    channels = convolution.channels // convolution.groups
-    planes = channels * (depth.reach + 1)
+    _, height, width = work.axes
+    planes = work.planes // width.stride  # the phases of the width lie side by side
     kernel_h, kernel_w = height.reach + 1, len(width.phases[0].taps)
-    outer = convolution.batch * convolution.groups * depth.outputs
     found = []
     for tall, wide in single.tiles():
         if tall > kernel_h:
             continue
-        reach = wide * lanes
-        rows, columns = positions.equal_blocks(axes, planes * width.stride, room, reach, outer, threads)
-        tasks = outer * -(-height.outputs // rows) * -(-width.outputs // columns)
+        reach = wide * work.lanes
+        rows, columns = positions.equal_blocks(work.axes, work.planes, room, reach, work.outer, threads)
+        tasks = work.outer * -(-height.outputs // rows) * -(-width.outputs // columns)
         passes = -(-rows // tall) * -(-columns // reach)
         whole = max(tall * wide, 2 * wide + tall + 1) + 0.5
         partial = sum(max(some * wide, 2 * wide + some + 1) + 0.5 for some in range(1, tall))
         a_plane = kernel_w * ((kernel_h - tall + 1) * whole + 2 * partial) + 4 * tall
-        fill = positions.fill_cycles(axes, channels, rows, columns, lanes, True)
+        fill = positions.fill_cycles(work.axes, work.channels, rows, columns, work.lanes, True)
         cycles = tasks * (passes * (planes * a_plane + 2 * tall * wide) + fill)
         found.append(Blocks(tall, wide, rows, columns, 1, SINGLE, cycles))
     return found
@@ -127,16 +113,14 @@ def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tens
 
 
 def _cost(problem: ConvProblem) -> Cost:
-    if problem.macs == 0 or 0 in problem.result_shape:
-        return Cost(0.0, 0)
-    return Cost(8e-6 + blocks(problem, 1).cycles / 3.2e9 + problem.bytes * 1e-10, 0)
+    return positions.cost(problem, lambda one: blocks(one, 1).cycles)
 
 
 ALGORITHM = Algorithm(
     name="planes",
     summary="our kernel, vectors along positions: few channels, any window",
     run=run,
-    why_not=why_not,
+    why_not=positions.why_not_forward,
     cost=_cost,
     bound=direct_bound,
     roles=("output", "input_gradient", "weight_gradient"),

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from convolve.kernels import weight_sums as kernels
 from convolve.kernels.cache import loaded
-from convolve.kernels.machine import machine
 from convolve.kernels.scratch import ADDRESSES
 from convolve.ops import direct_call, positions
 from convolve.ops.algorithm import Algorithm, Cost
@@ -23,7 +22,6 @@ from convolve.ops.positions import Blocks
 from convolve.ops.windows import with_bias
 from convolve.problem import DTYPE_BYTES, ROLES, ConvProblem
 
-_SCRATCH_BYTES = 192 * 1024
 _MOST_WEIGHTS = 1 << 22
 
 
@@ -40,13 +38,9 @@ def why_not(problem: ConvProblem) -> str | None:
 @lru_cache(maxsize=4096)
 def blocks(problem: ConvProblem, threads: int) -> Blocks:
     """The cheapest way to cut the work, by a count of vector instructions."""
-    forward = replace(problem, role="output")
-    axes = depth, height, width = positions.axes_of(forward)
-    lanes, room = machine().lanes(problem.dtype), _SCRATCH_BYTES // DTYPE_BYTES[problem.dtype]
-    filters, channels = problem.filters // problem.groups, problem.channels // problem.groups
-    planes = channels * (depth.reach + 1) * height.stride * width.stride
-    outer = problem.batch * problem.groups * depth.outputs
-    in_order = problem.layout == "channels_first" or problem.axes == 1
+    axes, lanes, channels, filters, planes, _, _, outer, in_order = positions.work_of(replace(problem, role="output"))
+    _, height, width = axes
+    room = positions.room_of(problem)
     rows, columns = positions.equal_blocks(axes, planes + (0 if in_order else filters), room, 8 * lanes, outer, threads)
     tasks = outer * -(-height.outputs // rows) * -(-width.outputs // columns)
     found = []
@@ -97,9 +91,7 @@ def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tens
 
 
 def _cost(problem: ConvProblem) -> Cost:
-    if problem.macs == 0 or 0 in problem.result_shape:
-        return Cost(0.0, 0)
-    return Cost(1e-5 + blocks(problem, 1).cycles / 3.2e9 + problem.bytes * 1e-10, 0)
+    return positions.cost(problem, lambda one: blocks(one, 1).cycles)
 
 
 ALGORITHM = Algorithm(
