@@ -240,14 +240,23 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("math.ceil(math.log2(least / three)))", "math.ceil(math.log2(least / three)) + 1)"),
         ("    local=False,\n    exact=False,", "    local=True,\n    exact=False,"),
     ],
-    ROWS + "winograd.py": [
+    "kernels/minimal_filtering.py": [
         ("Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)", "Fraction(1), Fraction(-1), Fraction(2), Fraction(-2)"),
-        ("if {*window.stride, *window.dilation, *window.input_dilation} != {1}:", "if {*window.stride, *window.input_dilation} != {1}:"),
         ("shifted = [Fraction(0), *coefficients]", "shifted = [*coefficients, Fraction(0)]"),
+    ],
+    ROWS + "winograd.py": [
+        ("if {*window.stride, *window.dilation, *window.input_dilation} != {1}:", "if {*window.stride, *window.input_dilation} != {1}:"),
         ("base = BOUND[m] * max(1.0, math.sqrt(channels / 256))", "base = BOUND[m] * max(1.0, channels / 256)"),
-        ("    if set(window.kernel) != {_TAPS}:", "    if _TAPS not in window.kernel:"),
-        ("        local=False,\n        exact=False,\n        not_automatic", "        local=True,\n        exact=False,\n        not_automatic"),
+        ("    if set(window.kernel) != {TAPS}:", "    if TAPS not in window.kernel:"),
+        ("        local=False,\n        looks", "        local=True,\n        looks"),
+        ("    if not finite:\n", "    if False:\n"),
         ("slice(size) for size in problem.output_size", "slice(1, size + 1) for size in problem.output_size"),
+    ],
+    "ops/winograd_call.py": [
+        ("out_h + 2 - before_h)", "out_h + 3 - before_h)"),
+        ("\"flipped\": int(turned)", "\"flipped\": 0"),
+        ("strides[1] if turned else strides[0]", "strides[0] if turned else strides[1]"),
+        ("key = (m, id(problem), a.stride(), threads, prepared)", "key = (m, id(problem), threads, prepared)"),
     ],
     ROWS + "separable.py": [
         ("row, column = pivot // s, pivot % s", "row, column = pivot // r, pivot % r"),
@@ -282,7 +291,7 @@ def _tests(fault: Fault) -> list[str]:
         return [*DOORS, conv, generated]
     if fault.file in ("ops/choose.py", "ops/precision.py", "ops/bounds.py") or "fft" in fault.file:
         return [algorithms, conv, *DOORS, generated]
-    if "separable" in fault.file or "winograd" in fault.file:
+    if "separable" in fault.file or "winograd" in fault.file or "minimal" in fault.file:
         return [algorithms, conv, generated]
     return [conv, generated, algorithms, *DOORS, problem]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import convolve
 from convolve.errors import DeclinedError
+from convolve.kernels import minimal_filtering
 from convolve.ops.algorithms import ALGORITHMS, fft, separable, winograd
 from convolve.ops.choose import ranked, served, why_not
 from convolve.problem import ROLES, ConvProblem
@@ -116,7 +117,7 @@ def test_the_transform_refuses_ranges_it_cannot_hold_and_auto_goes_on() -> None:
 
 
 def test_winograd_matrices_are_exact_and_the_usual_ones() -> None:
-    for m in winograd.POINTS:
+    for m in minimal_filtering.POINTS:
         a_t, g, b_t = winograd.matrices(m)
         size = m + 2
         for i in range(m):
@@ -124,7 +125,7 @@ def test_winograd_matrices_are_exact_and_the_usual_ones() -> None:
                 for d in range(size):  # the bilinear form is y[i] = sum over taps of d[i + tap] g[tap], exactly
                     total = sum((a_t[i][e] * g[e][tap] * b_t[e][d] for e in range(size)), Fraction(0))
                     assert total == int(d == i + tap)
-    assert winograd.POINTS[4] == (0, Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2))
+    assert minimal_filtering.POINTS[4] == (0, Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2))
 
 
 def test_good_points_are_what_makes_f4_accurate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,13 +133,14 @@ def test_good_points_are_what_makes_f4_accurate(monkeypatch: pytest.MonkeyPatch)
     exact = F.conv2d(x.double(), w.double())
 
     def worst() -> float:
-        y = winograd.run(4, ConvProblem.parse("1x256x20x20 k4 3x3"), x, w, None)
+        problem = ConvProblem.parse("1x256x20x20 k4 3x3")
+        y = winograd.run_transformed(4, problem, x, winograd.transform_weight(4, problem, w), None)
         return float((y - exact).abs().max() / exact.square().mean().sqrt())
 
     ours = worst()
     usual = tuple(map(Fraction, (0, 1, -1, 2, -2)))
     winograd.matrices.cache_clear()
-    monkeypatch.setitem(winograd.POINTS, 4, usual)
+    monkeypatch.setitem(minimal_filtering.POINTS, 4, usual)
     assert worst() > 2 * ours
     winograd.matrices.cache_clear()
 
@@ -299,7 +301,7 @@ def test_many_threads_at_once_get_what_one_gets() -> None:
 @pytest.mark.parametrize(
     ("text", "chosen"),
     [
-        ("8x64x28x28 k64 3x3 p1", "torch"),
+        ("8x64x28x28 k64 3x3 p1", "winograd"),
         ("1x512x14x14 k512 3x3 p1", "torch"),
         ("4x6x14x14 k16 5x5", "torch"),
         ("8x64x28x28 k64 3x3 p1 weight_gradient", "torch"),

@@ -92,6 +92,18 @@ def call_int(typing: Any, function: Any) -> Any:
     return types.int64(types.int64), codegen
 
 
+@intrinsic
+def call(typing: Any, function: Any, arguments: Any) -> Any:
+    """Run the kernel whose entry is at this address, or any C function `void f(int64_t *arguments)`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_INT64.as_pointer()])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, arguments), codegen
+
+
 def _pointer(to: Any) -> Any:
     @intrinsic
     def pointer(typing: Any, integer: Any) -> Any:
@@ -132,8 +144,15 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
     zeros = ir.Constant(kind, [0.0] * lanes)
 
-    def masked_load(builder: Any) -> Any:
-        return named(builder, f"llvm.masked.load.{suffix}.p0", kind, [kind.as_pointer(), _INT32, mask_kind, kind])
+    def masked_load(builder: Any, where: Any, mask: Any) -> Any:
+        function = named(builder, f"llvm.masked.load.{suffix}.p0", kind, [kind.as_pointer(), _INT32, mask_kind, kind])
+        return builder.call(function, [where, ir.Constant(_INT32, align), mask, zeros])
+
+    def masked_store(builder: Any, value: Any, where: Any, mask: Any) -> None:
+        function = named(
+            builder, f"llvm.masked.store.{suffix}.p0", ir.VoidType(), [kind, kind.as_pointer(), _INT32, mask_kind]
+        )
+        builder.call(function, [value, where, ir.Constant(_INT32, align), mask])
 
     @intrinsic
     def load(typing: Any, pointer: Any, i: Any) -> Any:
@@ -152,8 +171,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             where = as_vector(builder, place(context, builder, signature, args))
-            mask = first(builder, args[2])
-            return builder.call(masked_load(builder), [where, ir.Constant(_INT32, align), mask, zeros])
+            return masked_load(builder, where, first(builder, args[2]))
 
         return vector(pointer, i, types.int64), codegen
 
@@ -164,7 +182,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             where = as_vector(builder, place(context, builder, signature, args))
             mask = builder.and_(first(builder, args[3]), builder.not_(first(builder, args[2])))
-            return builder.call(masked_load(builder), [where, ir.Constant(_INT32, align), mask, zeros])
+            return masked_load(builder, where, mask)
 
         return vector(pointer, i, types.int64, types.int64), codegen
 
@@ -182,10 +200,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             where = as_vector(builder, place(context, builder, signature, args))
-            function = named(
-                builder, f"llvm.masked.store.{suffix}.p0", ir.VoidType(), [kind, kind.as_pointer(), _INT32, mask_kind]
-            )
-            builder.call(function, [args[2], where, ir.Constant(_INT32, align), first(builder, args[3])])
+            masked_store(builder, args[2], where, first(builder, args[3]))
             return context.get_dummy_value()
 
         return types.void(pointer, i, value, types.int64), codegen
@@ -317,6 +332,62 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return scalar(a), codegen
 
+    def transposed(builder: Any, rows: list[Any]) -> list[Any]:
+        """The rows of the transposed square, by exchanging ever larger blocks across the diagonal."""
+        distance = 1
+        while distance < lanes:
+            upper = [i if not i & distance else i - distance + lanes for i in range(lanes)]
+            lower = [i + distance if not i & distance else i + lanes for i in range(lanes)]
+            masks = [ir.Constant(ir.VectorType(_INT32, lanes), places) for places in (upper, lower)]
+            for i in range(lanes):
+                if not i & distance:
+                    pair = rows[i], rows[i + distance]
+                    rows[i], rows[i + distance] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+            distance *= 2
+        return rows
+
+    @intrinsic
+    def transpose(typing: Any, x: Any, x_step: Any, y: Any, y_step: Any) -> Any:
+        """y[j y_step + i] = x[i x_step + j] for i and j below LANES."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            def at(pointer: Any, step: Any, i: int) -> Any:
+                return as_vector(builder, builder.gep(pointer, [builder.mul(step, ir.Constant(_INT64, i))]))
+
+            rows = [builder.load(at(args[0], args[1], i)) for i in range(lanes)]
+            for row in rows:
+                row.align = align
+            for j, row in enumerate(transposed(builder, rows)):
+                builder.store(row, at(args[2], args[3], j)).align = align
+            return context.get_dummy_value()
+
+        return types.void(x, types.int64, y, types.int64), codegen
+
+    @intrinsic
+    def transpose_first(
+        typing: Any, x: Any, x_step: Any, rows: Any, columns: Any, y: Any, y_step: Any, stored: Any
+    ) -> Any:
+        """y[j y_step + i] = x[i x_step + j] for j < columns and i < stored; 0 for i from `rows` on. Touches nothing else."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, x_step, count, columns, y, y_step, stored = args
+            none = ir.Constant(mask_kind, [0] * lanes)
+            read, written = first(builder, columns), first(builder, stored)
+
+            def at(pointer: Any, step: Any, i: int) -> Any:
+                return as_vector(builder, builder.gep(pointer, [builder.mul(step, ir.Constant(_INT64, i))]))
+
+            def below(mask: Any, i: int, limit: Any) -> Any:
+                return builder.select(builder.icmp_signed("<", ir.Constant(_INT64, i), limit), mask, none)
+
+            rows = [masked_load(builder, at(x, x_step, i), below(read, i, count)) for i in range(lanes)]
+            for j, row in enumerate(transposed(builder, rows)):
+                masked_store(builder, row, at(y, y_step, j), below(written, j, columns))
+            return context.get_dummy_value()
+
+        int64 = types.int64
+        return types.void(x, int64, int64, int64, y, int64, int64), codegen
+
     return {
         "LANES": lanes,
         "pointer": _pointer(scalar),
@@ -325,6 +396,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         "address": address,
         "shift": shift,
         "call_int": call_int,
+        "call": call,
         "prefetch": prefetch,
         "load": load,
         "load_first": load_first,
@@ -355,4 +427,6 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
             larger, "The larger of a and b: a where they are equal, and NaN where either is, b's where both are."
         ),
         "total": total,
+        "transpose": transpose,
+        "transpose_first": transpose_first,
     }

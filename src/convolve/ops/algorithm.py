@@ -18,6 +18,10 @@ class Cost:
     workspace_bytes: int
 
 
+class NotFinite(Exception):  # noqa: N818 - it is no error
+    """Raised by a row that looks for NaN and Inf itself (`Algorithm.looks`) where its result holds any."""
+
+
 @dataclass(frozen=True)
 class Preparation:
     """What a row can do once for a weight that will not change (`convolve.accelerate(model, freeze=True)`): the role `output` only.
@@ -53,6 +57,8 @@ class Algorithm:
     roles: tuple[Role, ...] = ("output",)
     local: bool = True
     """NaN and Inf reach exactly the results that the definition says. Where False, a non-finite result is recomputed directly."""
+    looks: Callable[[ConvProblem], bool] = lambda _: False
+    """A row that is not local looks for NaN and Inf itself, and raises NotFinite, which is cheaper than to sum the result."""
     reproducible: bool = False
     """The same bits for an image alone or in a batch, and for any number of threads."""
     exact: bool = True

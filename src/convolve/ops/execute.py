@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convolve.errors import UsageError
 from convolve.ops import roles, wisdom
-from convolve.ops.algorithm import Algorithm
+from convolve.ops.algorithm import Algorithm, NotFinite
 from convolve.ops.call import remembered_call
 from convolve.ops.choose import WHERE_IT_CAN, declined, find, ranked, served
 from convolve.ops.windows import format_of, with_bias
@@ -167,13 +167,16 @@ def _run(plan: Plan, a: Tensor, b: Tensor, bias: Tensor | None, frozen: FrozenWe
             break
     else:
         raise declined(row, problem, str(reason))
-    if frozen is not None and row.preparation is not None and as_served is problem:
-        result = row.preparation.run(as_served, x, frozen.prepared(row, as_served, w), bias)
-    else:
-        result = row.run(as_served, x, w, bias)
+    try:
+        if frozen is not None and row.preparation is not None and as_served is problem:
+            result = row.preparation.run(as_served, x, frozen.prepared(row, as_served, w), bias)
+        else:
+            result = row.run(as_served, x, w, bias)
+    except NotFinite:
+        return _directly(problem, a, b, bias).contiguous(memory_format=plan.memory_format)
     if as_served is not problem:
         result = roles.result(problem, result)
-    if not row.local or as_served is not problem:
+    if (not row.local and not row.looks(as_served)) or as_served is not problem:
         result = _checked(result, problem, a, b, bias)
     return result.contiguous(memory_format=plan.memory_format)
 
@@ -182,6 +185,10 @@ def _checked(result: Tensor, problem: ConvProblem, a: Tensor, b: Tensor, bias: T
     """The result, or, where it is not finite, that of a direct row: NaN, Inf and overflow then spread as they should."""
     if not result.is_floating_point() or bool(torch.isfinite(result.sum(dtype=torch.float64))):
         return result
+    return _directly(problem, a, b, bias)
+
+
+def _directly(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     direct = find("torch")
     row = direct if direct.why_not(problem) is None else find("reference")
     return row.run(problem, a, b, bias)

@@ -3,68 +3,32 @@
     y = A^T [ (G g) * (B^T d) ]          one axis; on two axes the same along both
 
 d is a tile of m + 2 inputs, g the kernel, * the product of the transformed elements, summed over channels: one matrix product
-per element. Interpolation at the points 0, +-a, ... and infinity gives the three matrices (Toom-Cook, transposed), here from
-exact fractions. Sources: Winograd 1980; Lavin & Gray 2015 (arXiv 1509.09308).
+per element. The three matrices: convolve/kernels/minimal_filtering.py. Sources: Winograd 1980; Lavin & Gray 2015 (arXiv 1509.09308).
 
-The points decide the error. Those of F(4), 0, +-5/8, +-3/2, are five times more accurate than the usual 0, +-1, +-2.
+F(2) and F(4) on two axes in float32 and float64 run on a CPU by our kernels (ops/winograd_call.py); everything else by torch's operators,
+here. Both know the same matrices and keep the same bound.
 """
 
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from convolve.ops.algorithm import Algorithm, Cost, Preparation
+from convolve.kernels.minimal_filtering import TAPS, Matrix, matrices
+from convolve.kernels.winograd import SIZES
+from convolve.ops import roles, winograd_call
+from convolve.ops.algorithm import Algorithm, Cost, NotFinite, Preparation
 from convolve.ops.bounds import EPSILON, direct_bound, summing_dtype
 from convolve.ops.windows import windows, with_bias, zero_pad
-from convolve.problem import ConvProblem
+from convolve.problem import ConvProblem, Role
 
-_TAPS = 3
-POINTS: dict[int, tuple[Fraction, ...]] = {
-    2: (Fraction(0), Fraction(1), Fraction(-1)),
-    4: (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
-    6: (Fraction(0), *(sign * a for a in (Fraction(1), Fraction(1, 2), Fraction(2)) for sign in (1, -1))),
-}
+ROLES: tuple[Role, ...] = ("output", "input_gradient")
 # Largest error over the rms of the output, float32, two axes, up to 256 channels; beyond, it grows by their square root.
 BOUND = {2: 5e-6, 4: 2.5e-5, 6: 2e-4}
-
-Matrix = tuple[tuple[Fraction, ...], ...]
-
-
-@lru_cache(maxsize=8)
-def matrices(m: int) -> tuple[Matrix, Matrix, Matrix]:
-    """A^T (m, m + 2), G (m + 2, 3) and B^T (m + 2, m + 2), exactly.
-
-    >>> [[str(number) for number in row] for row in matrices(2)[0]]
-    [['1', '1', '1', '0'], ['0', '1', '-1', '1']]
-    """
-    points = POINTS[m]
-    size = m + _TAPS - 1
-    assert len(points) == size - 1, "all points but the one at infinity"
-
-    def power_rows(count: int) -> list[list[Fraction]]:
-        return [[a**i for a in points] + [Fraction(int(i == count - 1))] for i in range(count)]
-
-    scale = [math.prod((a - b for b in points if b != a), start=Fraction(1)) for a in points] + [Fraction(1)]
-    g = zip(*power_rows(_TAPS), strict=True)
-    g_scaled = tuple(tuple(entry / divisor for entry in row) for row, divisor in zip(g, scale, strict=True))
-    without = [_polynomial([b for b in points if b != a]) for a in points]
-    b_rows = [(*coefficients, *[Fraction(0)] * (size - len(coefficients))) for coefficients in without]
-    return tuple(map(tuple, power_rows(m))), g_scaled, (*b_rows, tuple(_polynomial(list(points))))
-
-
-def _polynomial(roots: list[Fraction]) -> tuple[Fraction, ...]:
-    """The coefficients of the product of (z - root), lowest power first."""
-    coefficients = [Fraction(1)]
-    for root in roots:
-        shifted = [Fraction(0), *coefficients]
-        coefficients = [high - root * low for high, low in zip(shifted, [*coefficients, Fraction(0)], strict=True)]
-    return tuple(coefficients)
 
 
 def why_not(problem: ConvProblem) -> str | None:
@@ -73,15 +37,41 @@ def why_not(problem: ConvProblem) -> str | None:
         return f"its transforms are not exact, and {problem.dtype} must be"
     if problem.axes > 2:
         return "it is written for one and two axes"
-    if set(window.kernel) != {_TAPS}:
-        return f"its kernels have {_TAPS} taps along each axis, not {'x'.join(map(str, window.kernel))}"
+    if set(window.kernel) != {TAPS}:
+        return f"its kernels have {TAPS} taps along each axis, not {'x'.join(map(str, window.kernel))}"
     if {*window.stride, *window.dilation, *window.input_dilation} != {1}:
         return "it needs stride 1 and dilation 1"
     return None
 
 
-def run(m: int, problem: ConvProblem, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-    return run_transformed(m, problem, x, transform_weight(m, problem, w), bias)
+def run(m: int, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    """The output or input gradient."""
+    if has_kernels(m, problem):
+        return _finite(*winograd_call.run(m, problem, a, b, bias))
+    x, w = roles.operands(problem, a, b)
+    convolution = problem.as_convolution()
+    return run_transformed(m, convolution, x, transform_weight(m, convolution, w), bias)
+
+
+def prepare(m: int, problem: ConvProblem, w: Tensor) -> Tensor:
+    return winograd_call.prepare(m, problem, w) if has_kernels(m, problem) else transform_weight(m, problem, w)
+
+
+def run_prepared(m: int, problem: ConvProblem, x: Tensor, prepared: Tensor, bias: Tensor | None) -> Tensor:
+    if has_kernels(m, problem):
+        return _finite(*winograd_call.run_prepared(m, problem, x, prepared, bias))
+    return run_transformed(m, problem, x, prepared, bias)
+
+
+def has_kernels(m: int, problem: ConvProblem) -> bool:
+    """Whether our kernels serve, and not torch's operators."""
+    return m in SIZES and winograd_call.why_not(problem) is None
+
+
+def _finite(result: Tensor, finite: bool) -> Tensor:
+    if not finite:
+        raise NotFinite
+    return result
 
 
 def transform_weight(m: int, problem: ConvProblem, w: Tensor) -> Tensor:
@@ -89,14 +79,14 @@ def transform_weight(m: int, problem: ConvProblem, w: Tensor) -> Tensor:
     wide, axes, g = summing_dtype(w.dtype), problem.axes, problem.groups
     g_matrix = _tensor(matrices(m)[1], wide, w.device)
     kernel = _along_axes(g_matrix, w.to(wide).permute(*range(2, 2 + axes), 0, 1), axes)
-    return kernel.reshape((m + _TAPS - 1) ** axes, g, problem.filters // g, -1)
+    return kernel.reshape((m + TAPS - 1) ** axes, g, problem.filters // g, -1)
 
 
 def run_transformed(m: int, problem: ConvProblem, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     wide, axes, g = summing_dtype(x.dtype), problem.axes, problem.groups
     a_t, _, b_t = (_tensor(matrix, wide, x.device) for matrix in matrices(m))
     counts = tuple(-(-size // m) for size in problem.output_size)
-    tile = m + _TAPS - 1
+    tile = m + TAPS - 1
     x = zero_pad(x, problem.window.padding).to(wide)
     x = zero_pad(x, [(0, m * (count - 1) + tile - size) for count, size in zip(counts, x.shape[2:], strict=True)])
     tiles = windows(x, (tile,) * axes, (m,) * axes, (1,) * axes)
@@ -130,14 +120,17 @@ def _dtype(problem: ConvProblem) -> torch.dtype:
 
 
 def bound(m: int, problem: ConvProblem) -> float:
-    channels = problem.channels / problem.groups
+    convolution = problem.as_convolution()
+    channels = convolution.channels / convolution.groups
     base = BOUND[m] * max(1.0, math.sqrt(channels / 256))
     once = EPSILON[problem.dtype]
     return base * min(1.0, once / EPSILON["float32"]) + (direct_bound(problem) if once > EPSILON["float32"] else 0.0)
 
 
 def _cost(m: int, problem: ConvProblem, transformed: bool = False) -> Cost:
-    tile = (m + _TAPS - 1) ** problem.axes
+    if has_kernels(m, problem):
+        return winograd_call.cost(m, problem, transformed)
+    tile = (m + TAPS - 1) ** problem.axes
     counts = problem.batch * math.prod(-(-size // m) for size in problem.output_size)
     c, k, g = problem.channels, problem.filters, problem.groups
     elements = tile * counts * (c + k) + (0 if transformed else tile * k * c // g)
@@ -149,17 +142,17 @@ def _cost(m: int, problem: ConvProblem, transformed: bool = False) -> Cost:
 def _row(m: int, name: str, why_not_automatic: str | None) -> Algorithm:
     return Algorithm(
         name=name,
-        summary=f"F({m},{_TAPS}): {m} outputs of {_TAPS} taps with {m + _TAPS - 1} products along an axis",
+        summary=f"F({m},{TAPS}): {m} outputs of {TAPS} taps with {m + TAPS - 1} products along an axis",
         run=partial(run, m),
         why_not=why_not,
         cost=partial(_cost, m),
         bound=partial(bound, m),
+        roles=ROLES,
         local=False,
+        looks=partial(has_kernels, m),
         exact=False,
         not_automatic=lambda _: why_not_automatic,
-        preparation=Preparation(
-            partial(transform_weight, m), partial(run_transformed, m), partial(_cost, m, transformed=True)
-        ),
+        preparation=Preparation(partial(prepare, m), partial(run_prepared, m), partial(_cost, m, transformed=True)),
     )
 
 

@@ -1,0 +1,285 @@
+"""One call of Winograd's kernels: how the work is cut into blocks, and everything but the addresses packed once per problem and layout.
+
+What the kernels do stands in convolve/kernels/winograd.py. The input gradient is the same convolution over a weight that is read
+turned around, with its channels swapped. The cut comes from a small model of the caches, fitted on Zen 4: the smallest blocks of tiles
+that fill the register tile, since the hardware brings the weights of each block in time, unless these come from memory.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from convolve.kernels import winograd as kernels
+from convolve.kernels.cache import loaded
+from convolve.kernels.machine import machine, why_no_kernels
+from convolve.ops import engine, positions
+from convolve.ops.algorithm import Cost
+from convolve.problem import DTYPE_BYTES, ConvProblem
+
+L2_BYTES = 1 << 20
+# Cycles of one vector (AVX-512: a 64-byte line) by a transform, transposed besides, and of a line from the caches that are shared:
+# the hardware brings weights in order and early, so they cost little; V and M that leave the second-level cache cost more.
+FORWARD_CYCLES, INVERSE_CYCLES, TRANSPOSED_CYCLES = 6.0, 5.0, 4.5
+WEIGHT_LINE, FAR_WEIGHT_LINE, SPILLED_LINE = 0.3, 3.0, 8.0
+FRESH_LINE = 100.0  # of weights that another core has just transformed
+NEAR_WEIGHT_BYTES = 12 << 20
+WEIGHT_CYCLES, WRITTEN_LINE = 250.0, 12.0
+CALL_SECONDS, CLOCK = (
+    1.2e-5,
+    6e9,
+)  # in the units of the other estimates, whose core is faster than the one measured here
+PASS_CYCLES, CALL_CYCLES, BLOCK_CYCLES = 30.0, 25.0, 300.0
+_MOST_TILES, _MOST_PASSES = 112, 8
+_MOST_PLANS = 1024
+_POINTERS = struct.Struct(f"{kernels.ARGUMENTS.index('forward')}q")
+_WEIGHT_POINTERS = struct.Struct("3q")
+
+
+def why_not(problem: ConvProblem) -> str | None:
+    """Why the kernels cannot serve a problem that Winograd's algorithm can, or None."""
+    if problem.axes != 2:
+        return "its kernels are written for two axes"
+    if problem.device != "cpu":
+        return f"its kernels run on a CPU, not on {problem.device}"
+    if problem.dtype not in ("float32", "float64"):
+        return f"its kernels are written for float32 and float64, not {problem.dtype}"
+    return why_no_kernels()
+
+
+class Blocks(NamedTuple):
+    """How the work is cut, and what it is predicted to cost."""
+
+    rows: int
+    """Tiles of the products' register tile."""
+    tiles: int
+    """Of a block."""
+    parts: int
+    """Shares of the filters."""
+    cycles: float
+    """Of the busiest thread."""
+
+
+class _Sizes(NamedTuple):
+    """What is counted in tiles, vectors and panels."""
+
+    m: int
+    elements: int
+    lanes: int
+    panel: int
+    """Filters of a panel."""
+    width: int
+    """Bytes of an element."""
+    channels: int
+    filters: int
+    tile_rows: int
+    tile_columns: int
+
+    @classmethod
+    def of(cls, m: int, problem: ConvProblem) -> _Sizes:
+        convolution = problem.as_convolution()
+        lanes = machine().lanes(problem.dtype)
+        rows, columns = (-(-size // m) for size in convolution.output_size)
+        return cls(
+            m,
+            (m + 2) ** 2,
+            lanes,
+            kernels.VECTORS * lanes,
+            DTYPE_BYTES[problem.dtype],
+            convolution.channels // convolution.groups,
+            convolution.filters // convolution.groups,
+            rows,
+            columns,
+        )
+
+    @property
+    def panels(self) -> int:
+        return -(-self.filters // self.panel)
+
+    @property
+    def weights(self) -> int:
+        """Transformed elements of one group."""
+        return self.panels * self.elements * (self.channels * kernels.VECTORS + 1) * self.lanes
+
+
+@lru_cache(maxsize=1024)
+def blocks(m: int, problem: ConvProblem, threads: int, prepared: bool = True) -> Blocks:
+    """The cheapest cut, by a count of vector instructions and of bytes between the caches."""
+    return min(_cuts(m, problem, threads, prepared), key=lambda cut: cut.cycles)
+
+
+def _cuts(m: int, problem: ConvProblem, threads: int, prepared: bool) -> Iterator[Blocks]:
+    sizes = _Sizes.of(m, problem)
+    tiles = problem.batch * sizes.tile_rows * sizes.tile_columns
+    vectors = -(-sizes.channels // sizes.lanes)
+    last = problem.layout == "channels_last"
+    transposed = 0.0 if last else TRANSPOSED_CYCLES
+    forward = sizes.elements * vectors * (FORWARD_CYCLES + transposed)
+    inverse = sizes.elements * kernels.VECTORS * (INVERSE_CYCLES + transposed)
+    weight_bytes = sizes.weights * sizes.width
+    near = weight_bytes * problem.groups < NEAR_WEIGHT_BYTES
+    for rows in kernels.rows():
+        for passes in range(1, min(_MOST_PASSES, _MOST_TILES // rows) + 1):
+            block = rows * passes
+            count = -(-tiles // block)
+            m_bytes = sizes.elements * block * sizes.panel * sizes.width
+            v_bytes = sizes.elements * block * vectors * sizes.lanes * sizes.width
+            for parts in {1, min(threads, max(1, sizes.panels))}:
+                tasks = problem.groups * parts * count
+                panels = -(-sizes.panels // parts)
+                product = passes * (sizes.channels * max(2.0 * rows, rows + 4.0) + 4.0 * rows + PASS_CYCLES)
+                work = sizes.elements * panels * (product + CALL_CYCLES)
+                work += block * (forward + panels * inverse) + BLOCK_CYCLES
+                work += weight_bytes / parts / 64 * (WEIGHT_LINE if near else FAR_WEIGHT_LINE)
+                share = (v_bytes + m_bytes) / L2_BYTES
+                if share > 0.25:
+                    work += v_bytes * panels / 64 * min(SPILLED_LINE, 2 * share)
+                # With a share of the filters each, threads read the weights that they have transformed themselves.
+                fresh = 0.0 if prepared or parts == threads else weight_bytes * problem.groups * (1 - 1 / threads)
+                yield Blocks(rows, block, parts, work * -(-tasks // threads) + fresh / 64 * FRESH_LINE)
+            if count == 1:
+                break
+
+
+def cost(m: int, problem: ConvProblem, prepared: bool = False) -> Cost:
+    """The estimate of one core, as the other rows give it; `prepared`: with transformed weights."""
+    sizes, cut = _Sizes.of(m, problem), blocks(m, problem, 1)
+    weights = problem.groups * sizes.weights
+    vectors = weights / sizes.elements / sizes.lanes
+    cycles = cut.cycles + (0 if prepared else vectors * WEIGHT_CYCLES + weights * sizes.width / 64 * WRITTEN_LINE)
+    kept = 0 if prepared else weights * sizes.width
+    return Cost(CALL_SECONDS + cycles / CLOCK + problem.bytes * 1e-10, kept + _thread_size(sizes, cut) * sizes.width)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    problem: ConvProblem
+    arguments: bytes
+    """The driver's, behind the addresses of tensors."""
+    address: int
+    scratch_bytes: int
+    """Of all threads."""
+    result_strides: tuple[int, ...]
+    threads: int
+
+
+_PLANS: dict[tuple[object, ...], _Plan] = {}
+
+
+def _plan(m: int, problem: ConvProblem, a: Tensor, prepared: bool) -> _Plan:
+    threads = engine.thread_count()
+    key = (m, id(problem), a.stride(), threads, prepared)
+    found = _PLANS.get(key)
+    if found is None or found.problem is not problem:
+        if len(_PLANS) >= _MOST_PLANS:
+            _PLANS.clear()
+        found = _PLANS[key] = _planned(m, problem, a.stride(), blocks(m, problem, threads, prepared), threads)
+    return found
+
+
+def _planned(m: int, problem: ConvProblem, x: tuple[int, ...], cut: Blocks, threads: int) -> _Plan:
+    sizes = _Sizes.of(m, problem)
+    convolution = problem.as_convolution()
+    (before_h, _), (before_w, _) = convolution.window.padding
+    out_h, out_w = convolution.output_size
+    y = positions.result_strides(problem)
+    v_element, m_element = _strides(sizes, cut)
+    values = {
+        "forward": loaded(kernels.forward(m, problem.dtype)).address,
+        "product": loaded(kernels.product(cut.rows, problem.dtype)).address,
+        "inverse": loaded(kernels.inverse(m, problem.dtype)).address,
+        "elements": sizes.elements, "thread_size": _thread_size(sizes, cut),
+        "batch": problem.batch, "groups": problem.groups, "channels": sizes.channels, "filters": sizes.filters,
+        "x_n": x[0], "x_c": x[1], "x_h": x[2], "x_w": x[3],
+        # What lies behind the last input that a result needs is not read: it may be cropped.
+        "size_h": min(convolution.size[0], out_h + 2 - before_h), "size_w": min(convolution.size[1], out_w + 2 - before_w),
+        "before_h": before_h, "before_w": before_w,
+        "y_n": y[0], "y_k": y[1], "y_h": y[2], "y_w": y[3], "out_h": out_h, "out_w": out_w,
+        "tile_rows": sizes.tile_rows, "tile_columns": sizes.tile_columns,
+        "tiles": cut.tiles, "rows": cut.rows, "parts": cut.parts,
+        "v_element": v_element, "m_element": m_element,
+    }  # fmt: skip
+    return _Plan(
+        problem,
+        positions.as_bytes(kernels.ARGUMENTS[kernels.ARGUMENTS.index("forward") :], values),
+        loaded(kernels.driver(problem.dtype)).address,
+        values["thread_size"] * sizes.width * threads,
+        y,
+        threads,
+    )
+
+
+def _strides(sizes: _Sizes, cut: Blocks) -> tuple[int, int]:
+    """From one element of a tile to the next, in V and in M."""
+    vectors = -(-sizes.channels // sizes.lanes)
+    return (vectors * cut.tiles + 1) * sizes.lanes, (cut.tiles * kernels.VECTORS + 1) * sizes.lanes
+
+
+def _thread_size(sizes: _Sizes, cut: Blocks) -> int:
+    """Scratch of one thread."""
+    return positions.aligned(
+        sizes.elements * sum(_strides(sizes, cut)) + kernels.scratch_elements(sizes.m, sizes.lanes)
+    )
+
+
+def prepare(m: int, problem: ConvProblem, w: Tensor) -> Tensor:
+    """The transformed weights, packed: (groups, panels, elements, channels, filters of a panel and a line more), flat."""
+    sizes = _Sizes.of(m, problem)
+    packed = torch.empty(problem.groups * sizes.weights, dtype=w.dtype)
+    _transform(m, problem, w, packed.data_ptr(), engine.scratch(_transform_scratch(m, problem)))
+    return packed
+
+
+def _transform_scratch(m: int, problem: ConvProblem) -> int:
+    lanes = machine().lanes(problem.dtype)
+    return (9 * lanes * lanes + 3 * (m + 2) * lanes) * DTYPE_BYTES[problem.dtype] * engine.thread_count()
+
+
+def _transform(m: int, problem: ConvProblem, w: Tensor, packed: int, scratch: int) -> None:
+    sizes, threads = _Sizes.of(m, problem), engine.thread_count()
+    strides = w.stride()
+    turned = problem.role == "input_gradient"
+    values = {
+        "thread_size": (9 * sizes.lanes + 3 * (m + 2)) * sizes.lanes,
+        "groups": problem.groups, "channels": sizes.channels, "filters": sizes.filters,
+        "w_g": strides[0] * (problem.filters // problem.groups),
+        "w_k": strides[1] if turned else strides[0], "w_c": strides[0] if turned else strides[1],
+        "w_r": strides[2], "w_s": strides[3], "flipped": int(turned),
+    }  # fmt: skip
+    arguments = positions.as_bytes(kernels.WEIGHTS_ARGUMENTS[3:], values)
+    address = loaded(kernels.weights(m, problem.dtype)).address
+    engine.run(address, _WEIGHT_POINTERS.pack(w.data_ptr(), packed, scratch) + arguments, threads)
+
+
+def run(m: int, problem: ConvProblem, a: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, bool]:
+    """The output or input gradient, and whether all of it is finite."""
+    plan, sizes = _plan(m, problem, a, prepared=False), _Sizes.of(m, problem)
+    packed_bytes = positions.aligned(problem.groups * sizes.weights) * sizes.width
+    scratch = engine.scratch(packed_bytes + max(plan.scratch_bytes, _transform_scratch(m, problem)))
+    _transform(m, problem, w, scratch, scratch + packed_bytes)
+    return _run(plan, a, scratch, bias, scratch + packed_bytes)
+
+
+def run_prepared(m: int, problem: ConvProblem, a: Tensor, packed: Tensor, bias: Tensor | None) -> tuple[Tensor, bool]:
+    """The same with what `prepare` returned."""
+    plan = _plan(m, problem, a, prepared=True)
+    return _run(plan, a, packed.data_ptr(), bias, engine.scratch(plan.scratch_bytes))
+
+
+def _run(plan: _Plan, a: Tensor, packed: int, bias: Tensor | None, scratch: int) -> tuple[Tensor, bool]:
+    result = torch.empty_strided(plan.problem.result_shape, plan.result_strides, dtype=a.dtype)
+    flags = torch.zeros(plan.threads, dtype=a.dtype)
+    if bias is not None:
+        bias = bias.contiguous()
+    pointers = _POINTERS.pack(
+        a.data_ptr(), packed, 0 if bias is None else bias.data_ptr(), result.data_ptr(), flags.data_ptr(), scratch
+    )
+    engine.run(plan.address, pointers + plan.arguments, plan.threads)
+    return result, all(map(math.isfinite, flags.tolist()))
