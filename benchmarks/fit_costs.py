@@ -4,8 +4,8 @@
 
 Every row that can serve a problem is timed by the path of a call (`convolve.ops.measure`). For each bucket (row, role, kind of channels,
 dtype, layout) with enough problems, coefficients >= 0 of the features in `ops/costs.py` are fitted by least squares of relative errors,
-then refined on the logarithm of the time. Problems come from a seeded generator and from benchmarks/problems.py; each fifth is held
-dtype, layout) with enough problems, coefficients >= 0 of the features in `ops/costs.py` are fitted to the relative error, then
+then refined on the logarithm of the time. Problems come from a seeded generator and from benchmarks/problems.py. `spread` is the
+typical factor of error on each fifth problem, held out.
 """
 
 from __future__ import annotations

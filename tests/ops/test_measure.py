@@ -117,7 +117,7 @@ def test_torch_is_left_only_for_a_lead_that_is_sure(table: Any, place: Path) -> 
 def test_without_measurements_a_predicted_lead_must_be_one_and_a_half(
     table: Any, place: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(costs, "fitted", lambda: costs.Fitted("another CPU", "AVX512", {}))
+    monkeypatch.setattr(costs, "fitted", lambda: costs.Fitted("another CPU", "AVX512", {}, {}))
     table(slow("torch", 0, 1.49), slow("other", 0, 1.0))
     assert ranked(PROBLEM, "auto", "default")[0].name == "torch"
     table(slow("torch", 0, 1.51), slow("other", 0, 1.0))
@@ -125,12 +125,25 @@ def test_without_measurements_a_predicted_lead_must_be_one_and_a_half(
 
 
 def test_on_the_cpu_of_the_table_a_smaller_lead_is_enough(table: Any, place: Path, monkeypatch: Any) -> None:
-    here = costs.Fitted(costs.processor(), costs.capability(), {})
+    rows = slow("torch", 0, 1.2), slow("other", 0, 1.0)
+    exact = {costs.bucket(row, PROBLEM): 1.0 for row in rows}
+    here = costs.Fitted(costs.processor(), costs.capability(), {}, exact)
     monkeypatch.setattr(costs, "fitted", lambda: here)
-    table(slow("torch", 0, 1.2), slow("other", 0, 1.0))
+    table(*rows)
     assert ranked(PROBLEM, "auto", "default")[0].name == "other"
     table(slow("torch", 0, 1.1), slow("other", 0, 1.0))
     assert ranked(PROBLEM, "auto", "default")[0].name == "torch"
+
+
+def test_the_lead_must_be_larger_than_the_estimates_are_wrong(table: Any, place: Path, monkeypatch: Any) -> None:
+    rows = slow("torch", 0, 2.0), slow("other", 0, 1.0)
+    wrong = dict(zip((costs.bucket(row, PROBLEM) for row in rows), (1.5, 1.8), strict=True))
+    monkeypatch.setattr(costs, "fitted", lambda: costs.Fitted(costs.processor(), costs.capability(), {}, wrong))
+    table(*rows)
+    # logarithms 0.405 and 0.588, together 0.714: a factor of 2.04
+    assert ranked(PROBLEM, "auto", "default")[0].name == "torch"
+    table(slow("torch", 0, 2.1), slow("other", 0, 1.0))
+    assert ranked(PROBLEM, "auto", "default")[0].name == "other"
 
 
 def test_wisdom_never_overrules_precision_or_what_a_row_says_of_itself(table: Any, place: Path) -> None:
@@ -372,7 +385,7 @@ def test_the_coefficients_of_a_row_replace_its_own_formula(monkeypatch: pytest.M
     row = replace(TORCH, cost=lambda _: Cost(7.0, 11))
     bucket = costs.bucket(row, PROBLEM)
     coefficients = (0.5, 1e-3, 0.0, 0.0, 0.0, 0.0, 2.0)
-    monkeypatch.setattr(costs, "fitted", lambda: costs.Fitted("", "", {bucket: coefficients}))
+    monkeypatch.setattr(costs, "fitted", lambda: costs.Fitted("", "", {bucket: coefficients}, {}))
     # 0.5 + a thousandth of the multiply-adds, counted by hand, + twice its own formula
     assert costs.estimate(row, PROBLEM) == Cost(pytest.approx(0.5 + 1e-3 * (3 * 81 * 2 * 9) + 14.0), 11)
     other = replace(PROBLEM, dtype="float64")

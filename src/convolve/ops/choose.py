@@ -96,13 +96,17 @@ def _by_time(rows: list[Algorithm], problem: ConvProblem, precision: str, frozen
         measured: Mapping[str, float] = {}
     else:
         measured = wisdom.lookup(problem, frozen)
-    # The library's row is left only for a gain that can be trusted.
-    margin = costs.margin()
+    library = _TABLE[LIBRARY]
+    library_spread = costs.spread(library, served(library, problem))
+
+    def margin(row: Algorithm) -> float:
+        """The library's row is left only for a gain that can be trusted."""
+        return 1.0 if row.name == LIBRARY else costs.margin(library_spread, costs.spread(row, served(row, problem), frozen))
 
     def place(row: Algorithm) -> tuple[bool, float]:
         if row.name in measured:
             return False, measured[row.name] * (1.0 if row.name == LIBRARY else LEAD)
-        seconds = costs.estimate(row, served(row, problem), frozen).seconds * (1.0 if row.name == LIBRARY else margin)
+        seconds = costs.estimate(row, served(row, problem), frozen).seconds * margin(row)
         # What depends on values could not be measured: its turn comes by its estimate, and it may then decline.
         return bool(measured) and row.not_these is None, seconds
 

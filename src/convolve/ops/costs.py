@@ -23,9 +23,14 @@ from convolve.problem import ConvProblem
 
 TABLE = Path(__file__).with_name("costs.json")
 MARGIN = 1.5
-"""How many times faster than the library's row another must be predicted before `auto` leaves it on a CPU that was never measured."""
+"""How many times faster than the library's row another must at least be predicted before `auto` leaves it on a CPU that was never
+measured."""
 MARGIN_MEASURED = 1.15
 """The same on the CPU on which the table was recorded."""
+UNFITTED = 1.3
+"""By what factor the estimate of a row that was not fitted is typically wrong (for most rows; the library's own is worse)."""
+FEW = 4
+"""Up to so many channels, or filters, libraries have kernels of their own."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Fitted:
     processor: str
     capability: str
     coefficients: Mapping[str, tuple[float, ...]]
+    spread: Mapping[str, float]  # by what factor the estimates of a bucket are typically wrong
 
 
 FEATURES = ("call", "macs", "bytes", "macs by input lanes", "macs by output lanes", "macs by width", "own formula")
@@ -69,7 +75,8 @@ def bucket(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> str:
     elif problem.groups > 1 and problem.groups in (problem.channels, problem.filters):
         kind = "depthwise"
     else:
-        kind = "grouped" if problem.groups > 1 else "dense"
+        few = min(problem.channels, problem.filters) <= FEW
+        kind = "grouped" if problem.groups > 1 else "few" if few else "dense"
     taps = math.prod(problem.window.kernel)
     size = "point" if taps == 1 else "small" if taps <= 100 else "large"
     return (
@@ -97,19 +104,28 @@ def estimate(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> Cost
     return Cost(seconds, own.workspace_bytes)
 
 
-def margin() -> float:
-    """How much faster than the library's row an estimate must be to be believed here."""
+def spread(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> float:
+    """By what factor the estimate for `problem`, as the row sees it, is typically wrong."""
+    return fitted().spread.get(bucket(row, problem, frozen and row.preparation is not None), UNFITTED)
+
+
+def margin(*spreads: float) -> float:
+    """How many times faster than the library's row another must be predicted to be believed here, from the `spread` of both.
+
+    It is one standard deviation of the ratio of two estimates that err independently, and never less than the constants above.
+    """
     table = fitted()
     here = (processor(), capability()) == (table.processor, table.capability)
-    return MARGIN_MEASURED if here else MARGIN
+    sure = math.exp(math.sqrt(math.fsum(math.log(spread) ** 2 for spread in spreads)))
+    return max(MARGIN_MEASURED if here else MARGIN, sure)
 
 
 @functools.cache
 def fitted() -> Fitted:
     """The table that ships with the package; empty where there is none."""
     if not TABLE.exists():
-        return Fitted("", "", {})
+        return Fitted("", "", {}, {})
     content: dict[str, Any] = json.loads(TABLE.read_text(encoding="utf-8"))
     assert content["features"] == list(FEATURES), "costs.json was fitted for other features: run benchmarks.fit_costs"
     coefficients = {name: tuple(values) for name, values in content["coefficients"].items()}
-    return Fitted(content["processor"], content["capability"], coefficients)
+    return Fitted(content["processor"], content["capability"], coefficients, content["spread"])
