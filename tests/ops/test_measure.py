@@ -59,6 +59,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setattr(choose, "_TABLE", {row.name: row for row in (*rows, TORCH)})
         convolve.use_wisdom()
 
+    monkeypatch.setattr(costs, "fitted", lambda: costs.Fitted("", "", {}, {}))  # the rows' own formulas
     RUNS.clear()
     yield use
     monkeypatch.undo()
@@ -124,11 +125,16 @@ def test_without_measurements_a_predicted_lead_must_be_one_and_a_half(
     assert ranked(PROBLEM, "auto", "default")[0].name == "other"
 
 
+def fitted_as(monkeypatch: Any, spread: dict[Algorithm, float]) -> None:
+    """This CPU's table: the rows' own formulas, wrong by these factors."""
+    names = {costs.buckets(row, PROBLEM)[0]: wrong for row, wrong in spread.items()}
+    own = dict.fromkeys(names, (0.0,) * 6 + (1.0,))
+    monkeypatch.setattr(costs, "fitted", lambda: costs.Fitted(costs.processor(), costs.capability(), own, names))
+
+
 def test_on_the_cpu_of_the_table_a_smaller_lead_is_enough(table: Any, place: Path, monkeypatch: Any) -> None:
     rows = slow("torch", 0, 1.2), slow("other", 0, 1.0)
-    exact = {costs.bucket(row, PROBLEM): 1.0 for row in rows}
-    here = costs.Fitted(costs.processor(), costs.capability(), {}, exact)
-    monkeypatch.setattr(costs, "fitted", lambda: here)
+    fitted_as(monkeypatch, dict.fromkeys(rows, 1.0))
     table(*rows)
     assert ranked(PROBLEM, "auto", "default")[0].name == "other"
     table(slow("torch", 0, 1.1), slow("other", 0, 1.0))
@@ -137,8 +143,7 @@ def test_on_the_cpu_of_the_table_a_smaller_lead_is_enough(table: Any, place: Pat
 
 def test_the_lead_must_be_larger_than_the_estimates_are_wrong(table: Any, place: Path, monkeypatch: Any) -> None:
     rows = slow("torch", 0, 2.0), slow("other", 0, 1.0)
-    wrong = dict(zip((costs.bucket(row, PROBLEM) for row in rows), (1.5, 1.8), strict=True))
-    monkeypatch.setattr(costs, "fitted", lambda: costs.Fitted(costs.processor(), costs.capability(), {}, wrong))
+    fitted_as(monkeypatch, dict(zip(rows, (1.5, 1.8), strict=True)))
     table(*rows)
     # logarithms 0.405 and 0.588, together 0.714: a factor of 2.04
     assert ranked(PROBLEM, "auto", "default")[0].name == "torch"
@@ -383,13 +388,27 @@ def test_an_estimate_takes_less_than_a_tenth_of_a_second(text: str, place: Path)
 
 def test_the_coefficients_of_a_row_replace_its_own_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     row = replace(TORCH, cost=lambda _: Cost(7.0, 11))
-    bucket = costs.bucket(row, PROBLEM)
+    bucket = costs.buckets(row, PROBLEM)[0]
     coefficients = (0.5, 1e-3, 0.0, 0.0, 0.0, 0.0, 2.0)
     monkeypatch.setattr(costs, "fitted", lambda: costs.Fitted("", "", {bucket: coefficients}, {}))
     # 0.5 + a thousandth of the multiply-adds, counted by hand, + twice its own formula
     assert costs.estimate(row, PROBLEM) == Cost(pytest.approx(0.5 + 1e-3 * (3 * 81 * 2 * 9) + 14.0), 11)
     other = replace(PROBLEM, dtype="float64")
     assert costs.estimate(row, other) == Cost(7.0, 11)
+
+
+def test_what_was_measured_seldom_is_estimated_by_the_wider_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(TORCH, cost=lambda _: Cost(7.0, 11))
+    _, wider, widest = costs.buckets(row, PROBLEM)
+    half, twice = (0.0,) * 6 + (0.5,), (0.0,) * 6 + (2.0,)
+    monkeypatch.setattr(
+        costs, "fitted", lambda: costs.Fitted("", "", {wider: half, widest: twice}, {wider: 1.7, widest: 1.9})
+    )
+    assert costs.estimate(row, PROBLEM).seconds == 3.5
+    assert costs.spread(row, PROBLEM) == 1.7
+    assert costs.estimate(row, replace(PROBLEM, layout="channels_last")).seconds == 3.5
+    grouped = ConvProblem.parse("1x8x9x9 k8 3x3 g4")
+    assert costs.estimate(row, grouped).seconds == 14.0
 
 
 def test_a_call_that_is_measured_by_name_is_not_measured(place: Path) -> None:

@@ -101,7 +101,11 @@ def _by_time(rows: list[Algorithm], problem: ConvProblem, precision: str, frozen
 
     def margin(row: Algorithm) -> float:
         """The library's row is left only for a gain that can be trusted."""
-        return 1.0 if row.name == LIBRARY else costs.margin(library_spread, costs.spread(row, served(row, problem), frozen))
+        return (
+            1.0
+            if row.name == LIBRARY
+            else costs.margin(library_spread, costs.spread(row, served(row, problem), frozen))
+        )
 
     def place(row: Algorithm) -> tuple[bool, float]:
         if row.name in measured:

@@ -3,8 +3,9 @@
     seconds = sum of  coefficient_i * feature_i          coefficients >= 0, fitted in log space by benchmarks/fit_costs.py
 
 There is one set of coefficients for every row, role, kind of channels, dtype and layout that was measured (`costs.json` beside this
-file). Whatever was not measured is estimated by the row itself (`Algorithm.cost`), whose formula is one of the features too: the fit
-then corrects its scale. Estimates are instant: nothing is run, nothing but this one file is read.
+file), and wider ones for what was measured seldom. Whatever was not measured is estimated by the row itself (`Algorithm.cost`), whose
+formula is one of the features too: the fit then corrects its scale. Estimates are instant: nothing is run, nothing but this one file
+is read.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ FEW = 4
 
 @dataclass(frozen=True)
 class Fitted:
-    """The table: where it was recorded, and coefficients by `bucket`."""
+    """The table: where it was recorded, and coefficients by the names of `buckets`."""
 
     processor: str
     capability: str
     coefficients: Mapping[str, tuple[float, ...]]
-    spread: Mapping[str, float]  # by what factor the estimates of a bucket are typically wrong
+    spread: Mapping[str, float]  # by what factor the estimates of these names are typically wrong
 
 
 FEATURES = ("call", "macs", "bytes", "macs by input lanes", "macs by output lanes", "macs by width", "own formula")
@@ -68,8 +69,8 @@ def _waste(count: int) -> float:
     return -(-count // _LANES) * _LANES / count if count else 1.0
 
 
-def bucket(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> str:
-    """Problems that one set of coefficients describes."""
+def buckets(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> tuple[str, ...]:
+    """Names of sets of problems that one set of coefficients describes, the closest first: a wider one serves where it is missing."""
     if problem.channels == problem.filters == 1:
         kind = "single"
     elif problem.groups > 1 and problem.groups in (problem.channels, problem.filters):
@@ -79,8 +80,11 @@ def bucket(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> str:
         kind = "grouped" if problem.groups > 1 else "few" if few else "dense"
     taps = math.prod(problem.window.kernel)
     size = "point" if taps == 1 else "small" if taps <= 100 else "large"
+    who, state = f"{row.name} {problem.role}", " frozen" * frozen
     return (
-        f"{row.name} {problem.role} {problem.axes}d {kind} {size} {problem.dtype} {problem.layout}{' frozen' * frozen}"
+        f"{who} {problem.axes}d {kind} {size} {problem.dtype} {problem.layout}{state}",
+        f"{who} {problem.axes}d {kind} {problem.dtype}{state}",
+        f"{who} {problem.dtype}{state}",
     )
 
 
@@ -97,16 +101,22 @@ def estimate(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> Cost
     own = own_estimate(row, problem, frozen)
     if problem.device != "cpu":
         return own
-    coefficients = fitted().coefficients.get(bucket(row, problem, frozen))
-    if coefficients is None:
+    name = _fitted_as(row, problem, frozen)
+    if name is None:
         return own
-    seconds = math.fsum(c * f for c, f in zip(coefficients, features(problem, own.seconds), strict=True))
+    seconds = math.fsum(c * f for c, f in zip(fitted().coefficients[name], features(problem, own.seconds), strict=True))
     return Cost(seconds, own.workspace_bytes)
+
+
+def _fitted_as(row: Algorithm, problem: ConvProblem, frozen: bool) -> str | None:
+    """The closest of the names of `buckets` that was fitted."""
+    return next((name for name in buckets(row, problem, frozen) if name in fitted().coefficients), None)
 
 
 def spread(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> float:
     """By what factor the estimate for `problem`, as the row sees it, is typically wrong."""
-    return fitted().spread.get(bucket(row, problem, frozen and row.preparation is not None), UNFITTED)
+    name = _fitted_as(row, problem, frozen and row.preparation is not None)
+    return UNFITTED if name is None else fitted().spread[name]
 
 
 def margin(*spreads: float) -> float:
