@@ -403,3 +403,29 @@ def test_the_command_prints_the_table_and_one_json_document(capsys: pytest.Captu
     assert (document["schema"], document["chosen"]) == ("convolve.why", "planes")
     assert main(["why", "8x64 k3"]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["1x4x112x112 k6 1x1 s2", "8x15x56x56 k64 1x1 s3"])
+def test_the_library_is_not_asked_where_it_writes_beyond_its_memory(text: str) -> None:
+    problem = ConvProblem.parse(f"{text} weight_gradient channels_last")
+    for name in ("torch", "torch_channels_last"):
+        reason = why_not(ROWS[name], problem)
+        assert reason is not None
+        assert "6035" in reason
+    full = ConvProblem.parse("1x16x112x112 k6 1x1 s2 weight_gradient channels_last")
+    assert why_not(ROWS["torch"], full) is None
+    assert why_not(ROWS["torch_channels_last"], ConvProblem.parse(f"{text} weight_gradient")) is not None
+    # Sixty such gradients by the library alone end the process; a layer of ours is right.
+    n, c, h, w = problem.input_shape
+    x = randn(n, c, h, w).contiguous(memory_format=torch.channels_last)
+    layer = convolve.nn.Conv2d(c, problem.filters, 1, problem.window.stride[0], bias=False)
+    layer = layer.to(memory_format=torch.channels_last)
+    for _ in range(60):
+        layer.zero_grad()
+        out = layer(x)
+        (out * 0.5).sum().backward()  # a gradient in the output's own layout
+    stride = problem.window.stride[0]
+    want = 0.5 * x[:, :, ::stride, ::stride].double().sum((0, 2, 3))
+    gradient = layer.weight.grad
+    assert gradient is not None
+    assert (gradient[:, :, 0, 0].double() - want).abs().max() <= 1e-5 * x.double().abs().sum((0, 2, 3)).max()

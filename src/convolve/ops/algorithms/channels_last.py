@@ -6,6 +6,8 @@ Stored with channels innermost the same call can be several times faster; the co
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from convolve.ops.algorithm import Algorithm, Cost
@@ -20,7 +22,7 @@ def why_not(problem: ConvProblem) -> str | None:
         return "torch knows no channels_last for one axis"
     if not problem.dtype.startswith(("float", "bfloat")):
         return "torch convolves integers in one layout only"
-    return torch_row.why_not(problem)
+    return torch_row.why_not(replace(problem, layout="channels_last"))
 
 
 def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:

@@ -27,10 +27,25 @@ _TRANSPOSED = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transp
 def why_not(problem: ConvProblem) -> str | None:
     if problem.device != "cpu" and not problem.dtype.startswith(("float", "bfloat")):
         return f"torch has no {problem.dtype} convolution on {problem.device}"
+    if _overruns(problem):
+        return "the library writes beyond its workspace there (oneDNN issue 6035)"
     window = problem.normalise().window
     if max(*window.stride, *window.dilation, *window.kernel, *problem.size) > _LARGEST:
         return "a size, stride or dilation above 2^31 overflows inside the library"
     return None
+
+
+def _overruns(problem: ConvProblem) -> bool:
+    """Whether oneDNN (3.12, in torch 2.13) corrupts the heap: it books fewer bytes than it writes for the weight gradient of a strided
+    1x1 convolution whose channels, innermost, do not fill a vector. https://github.com/uxlfoundation/oneDNN/issues/6035"""
+    window = problem.window
+    return (
+        (problem.role, problem.layout, problem.device, problem.dtype)
+        == ("weight_gradient", "channels_last", "cpu", "float32")
+        and math.prod(window.kernel) == 1
+        and max(window.stride) > 1
+        and problem.channels // problem.groups < 16
+    )
 
 
 def native(problem: ConvProblem) -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None:
