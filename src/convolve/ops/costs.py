@@ -122,11 +122,11 @@ def spread(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> float:
 def margin(*spreads: float) -> float:
     """How many times faster than the library's row another must be predicted to be believed here, from the `spread` of both.
 
-    It is one standard deviation of the ratio of two estimates that err independently, and never less than the constants above.
+    It is half a standard deviation of the ratio of two estimates that err independently, and never less than the constants above.
     """
     table = fitted()
     here = (processor(), capability()) == (table.processor, table.capability)
-    sure = math.exp(math.sqrt(math.fsum(math.log(spread) ** 2 for spread in spreads)))
+    sure = math.exp(math.hypot(*map(math.log, spreads)) / 2)
     return max(MARGIN_MEASURED if here else MARGIN, sure)
 
 
