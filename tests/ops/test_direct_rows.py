@@ -229,3 +229,17 @@ def test_the_kernels_for_avx2_are_right_too() -> None:
         command, env={**os.environ, "NUMBA_CPU_NAME": "haswell"}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.parametrize("text", ["1x1x37x64 k1 3x3 p1", "2x3x19x128 k3 5x5 p2 g3", "1x2x40x48 k2 7x7 p3 g2"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_streamed_result_is_the_stored_one(text: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = ConvProblem.parse(f"{text} {dtype}")
+    a, b, bias = operands(problem)
+    stored = ROWS["planes"].run(problem, a, b, bias)
+    monkeypatch.setattr(planes, "STREAMED_BYTES", 1)
+    monkeypatch.setattr(direct_call, "_PLANS", {})
+    assert planes._streams(problem)
+    assert torch.equal(ROWS["planes"].run(problem, a, b, bias), stored)
+    odd = replace(problem, size=(problem.size[0], problem.size[1] - 1))
+    assert not planes._streams(odd), "its rows do not begin at whole vectors"

@@ -25,6 +25,7 @@ ARGUMENTS = (
     "flat_size", "packed_size",  # of one thread, behind its scratch
     "chunks",  # shares of the filters
     "across",  # vectors of a tile that lie in one row, when it goes straight into the result (a divisor of WIDTH); 0: flat
+    "streamed",  # 1: whole vectors of the result are written past the caches (rows.py)
 )  # fmt: skip
 
 # (filters of the tile, vectors of positions): their product in accumulators, the vectors and one weight fit the registers.

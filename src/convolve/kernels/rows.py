@@ -6,6 +6,8 @@ WIDE loads and TALL broadcasts feed TALL x WIDE multiply-adds. The first and the
 out one by one, so that no product is computed that the definition does not have (0 x Inf would be NaN).
 
 Loads that run over two cache lines cost double, and most of them do: reading them less often is what this kernel is for.
+
+Traffic. A result that is larger than the caches is streamed: written without being read first.
 """
 
 from __future__ import annotations
@@ -64,6 +66,8 @@ def kernel(arguments):
             for column in range(0, some_columns, {wide} * LANES):
                 there = shift(out, row * step_h + column)
 {_tile(tall, wide, " " * 16)}
+    if streamed != 0:
+        fence()
 """
 
 
@@ -92,8 +96,10 @@ def _tile(tall: int, wide: int, indent: str) -> str:
     lines += [f"    for i in range({tall - 1}, kernel_h):", *meet(range(tall), "        ")]
     for i in range(tall - 1):
         lines += [f"    i = kernel_h + {i}", *meet(range(i + 1, tall), "    ")]
-    lines += [f"if row + {tall} <= some_rows and column + {wide} * LANES <= some_columns:"]
-    lines += [f"    store(there, {o} * step_h + {v} * LANES, s{o}_{v})" for o, v in sums]
+    lines += [f"if row + {tall} <= some_rows and column + {wide} * LANES <= some_columns:", "    if streamed != 0:"]
+    lines += [f"        stream(there, {o} * step_h + {v} * LANES, s{o}_{v})" for o, v in sums]
+    lines += ["    else:"]
+    lines += [f"        store(there, {o} * step_h + {v} * LANES, s{o}_{v})" for o, v in sums]
     lines += ["else:"]
     for o in range(tall):
         lines += [f"    if row + {o} < some_rows:"]

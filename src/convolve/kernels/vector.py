@@ -195,6 +195,28 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         return types.void(pointer, i, value), codegen
 
     @intrinsic
+    def stream(typing: Any, pointer: Any, i: Any, value: Any) -> Any:
+        """As store, past the caches, to an address that is a multiple of the vector's bytes; `fence` comes after the last one."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            stored = builder.store(args[2], as_vector(builder, place(context, builder, signature, args)))
+            stored.align = lanes * align
+            stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_INT32, 1)]))
+            return context.get_dummy_value()
+
+        return types.void(pointer, i, value), codegen
+
+    @intrinsic
+    def fence(typing: Any) -> Any:
+        """What was streamed before is written before what follows."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            builder.fence("seq_cst")
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    @intrinsic
     def store_first(typing: Any, pointer: Any, i: Any, value: Any, count: Any) -> Any:
         """As store, but nothing is written from element `count` on."""
 
@@ -403,6 +425,8 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         "load_between": load_between,
         "store": store,
         "store_first": store_first,
+        "stream": stream,
+        "fence": fence,
         "broadcast": broadcast,
         "splat": splat,
         "zero": zero,

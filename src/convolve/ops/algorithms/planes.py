@@ -6,6 +6,7 @@ one kernel, since the input gradient is a convolution whose weight is read from 
 
 from __future__ import annotations
 
+import math
 from functools import cache, lru_cache
 
 from torch import Tensor
@@ -18,8 +19,9 @@ from convolve.ops import direct_call, positions
 from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.bounds import direct_bound
 from convolve.ops.positions import Blocks, Work
-from convolve.problem import ConvProblem
+from convolve.problem import DTYPE_BYTES, ConvProblem
 
+STREAMED_BYTES = 6 << 20  # measured: from here on it pays
 SINGLE = -1  # in place of Blocks.across: the kernel of single filters
 
 
@@ -88,6 +90,14 @@ def _address(tile: int, width: int, dtype: str, of_single: bool) -> int:
     return loaded(kernel(tile, width, dtype)).address
 
 
+def _streams(problem: ConvProblem) -> bool:
+    """Whether the result is too large to stay in the caches, and each of its rows begins where a streamed vector may."""
+    size = DTYPE_BYTES[problem.dtype]
+    vector = machine().lanes(problem.dtype) * size
+    aligned = all(stride * size % vector == 0 for stride in positions.result_strides(problem)[:-1])
+    return aligned and math.prod(problem.result_shape) * size >= STREAMED_BYTES
+
+
 def _plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads: int) -> direct_call.Plan:
     cut = blocks(problem, threads)
     reach = cut.width * machine().lanes(problem.dtype)
@@ -95,11 +105,16 @@ def _plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads:
     def own(given: dict[str, int]) -> dict[str, int]:
         if cut.across == SINGLE:
             size = positions.aligned(given["scratch_size"] + reach + cut.tile * given["pitch"])
-            return {"scratch_size": size, "flat_size": 0, "across": SINGLE}
+            return {"scratch_size": size, "flat_size": 0, "across": SINGLE, "streamed": int(_streams(problem))}
         flat = -(-((cut.rows - 1) * given["pitch"] + cut.columns) // reach) * reach
         # Vectors of positions may run beyond the last row, and tiles beyond the last rows.
         size = positions.aligned(given["scratch_size"] + 2 * reach + cut.width * given["pitch"])
-        return {"scratch_size": size, "flat_size": positions.aligned(flat) * cut.tile, "across": cut.across}
+        return {
+            "scratch_size": size,
+            "flat_size": positions.aligned(flat) * cut.tile,
+            "across": cut.across,
+            "streamed": 0,
+        }
 
     address = _address(cut.tile, cut.width, problem.dtype, cut.across == SINGLE)
     areas = ("scratch_size", "flat_size", "packed_size")
