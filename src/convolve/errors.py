@@ -23,6 +23,7 @@ class ConvolveError(Exception):
     """An error with three parts: the rule that was broken, what was received, and how to fix it."""
 
     exit_code = 1
+    told = False  # whether another process of the same run says it
 
     def __init__(self, rule: str, received: str = "", remedy: str = "") -> None:
         super().__init__("; ".join(part for part in (rule, received, remedy) if part))
