@@ -1,19 +1,23 @@
 """Layers that must not know how a batch is divided, in the place of torch's while a network is trained.
 
-Dropout. torch draws for the batch as it comes: divided in another way, the same images lose other units. Here each image has draws of its own,
+Dropout. torch draws for the batch as it comes: divided in another way, the same images lose other units. Here each image has draws
+of its own,
 
     unit u of image i is kept  <=>  hash(seed, epoch, i, layer, call, u) / 2**32 >= p
 
 (u counts the image's elements, or its channels for Dropout1d, 2d and 3d), so that one process and many, and any division, agree.
 
-Batch normalisation. With several processes, mean and variance are those of the whole batch, exchanged once forward and once backward:
+Batch normalisation. With several processes, mean and variance are those of the whole batch, exchanged once forward and once
+backward: of each process r its count n_r, mean m_r and variance v_r,
 
-    mean = sum_r n_r m_r / N      variance = sum_r (S_r + n_r (m_r - mean)²) / N      with each process's count n_r, mean m_r and S_r = sum (x - m_r)²
+    mean = sum_r n_r m_r / N      variance = sum_r n_r (v_r + (m_r - mean)²) / N      N = sum_r n_r
 
-(Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979). torch's SyncBatchNorm does so on GPUs only.
+(Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979). torch's SyncBatchNorm
+does so on GPUs only.
 
-A layer becomes one of these by its class alone and gets its own back: object, parameters, hooks and state dict stay what they were. Subclasses
-of torch's layers may compute something else and are left alone, as are calls of torch.nn.functional; `left_alone` names the layers.
+A layer becomes one of these by its class alone and gets its own back: object, parameters, hooks and state dict stay what they were.
+Subclasses of torch's layers may compute something else and are left alone, as are calls of torch.nn.functional; `left_alone`
+names the layers.
 """
 
 from __future__ import annotations
@@ -155,7 +159,7 @@ def _mixed32(x: Tensor) -> Tensor:
 
 class _WholeBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        self._check_input_dim(input)
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]
         if not self.training:
             return super().forward(input)
         step, _ = self.__dict__[_STEP]

@@ -98,7 +98,7 @@ class Processes:
             pieces = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in group]
             flat = torch.cat([torch.tensor(found, dtype=dtype, device=pieces[0].device), *pieces])
             together(lambda flat=flat: distributed.all_reduce(flat))  # type: ignore[misc]
-            anywhere, *summed = flat.split([len(group), *(len(piece) for piece in pieces)])
+            anywhere, *summed = torch.split(flat, [len(group), *(len(piece) for piece in pieces)])
             for parameter, has, gradient in zip(group, anywhere.tolist(), summed, strict=True):
                 if has:
                     gradient = gradient.view_as(parameter)
@@ -163,13 +163,13 @@ class Processes:
             yield
         except ConvolveError as error:
             failed = error
-        errors = {rank: error for rank, error in enumerate(self.gather(failed)) if error is not None}
-        if errors:
-            rank, error = next(iter(errors.items()))
+        for rank, met in enumerate(self.gather(failed)):
+            if met is None:
+                continue
             if rank and self.first:
-                received = f"{error.received} (said by process {rank} of {self.size})"
-                raise type(error)(error.rule, received, error.remedy)
-            raise error if self.first else _told(error)
+                received = f"{met.received} (said by process {rank} of {self.size})"
+                raise type(met)(met.rule, received, met.remedy)
+            raise failed if self.first and failed is not None else _told(met)
 
     def same(self, what: str, value: Mapping[str, Any]) -> None:
         """Raise InputError in every process if not all have the same value."""
@@ -198,10 +198,10 @@ class Processes:
 ALONE = Processes()
 
 
-def place(environment: Mapping[str, str] | None = None) -> Processes:
+def launched(environment: Mapping[str, str] | None = None) -> Processes:
     """Where the launcher put this process; ALONE without one.
 
-    >>> place({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}).rank
+    >>> launched({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}).rank
     1
     """
     found = os.environ if environment is None else environment
@@ -228,7 +228,7 @@ def joined() -> Iterator[Processes]:
 
     Unless OMP_NUM_THREADS says how many (torchrun sets it to 1 where nobody has).
     """
-    here = place()
+    here = launched()
     if here.size == 1:
         yield here
         return
