@@ -148,12 +148,12 @@ def _word(seed: int, epoch: int, indices: Tensor) -> Tensor:
 
 
 def _mixed32(x: Tensor) -> Tensor:
-    """Two rounds of multiply and shift on 32-bit lanes (C. Wellons' lowbias32; that >> keeps the sign loses nothing)."""
-    x = x ^ (x >> 16)
+    """Two rounds of multiply and shift on 32-bit lanes (C. Wellons' lowbias32); masks make the shifts logical."""
+    x = x ^ (x >> 16 & 0xFFFF)
     x *= 0x7FEB352D
-    x ^= x >> 15
+    x ^= x >> 15 & 0x1FFFF
     x *= 0x846CA68B - 2**32
-    x ^= x >> 16
+    x ^= x >> 16 & 0xFFFF
     return x
 
 
