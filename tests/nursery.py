@@ -1,7 +1,7 @@
 """Real processes that start in a moment: a helper imports the package once, and forks whenever a test asks for one.
 
-    helper.start("train", "digits", …) -> Child: the command line in a process of its own, which may be killed
-    helper.together(3, "module:function", …) -> the results of three processes that a launcher would have started so
+helper.start("train", "digits", …) -> Child: the command line in a process of its own, which may be killed
+helper.together(3, "module:function", …) -> the results of three processes that a launcher would have started so
 """
 
 from __future__ import annotations

@@ -30,7 +30,9 @@ LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
 
 
 @pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=str)
-def test_any_division_and_order_of_a_batch_draws_the_same_for_each_image(layer: nn.Module, shape: tuple[int, ...]) -> None:
+def test_any_division_and_order_of_a_batch_draws_the_same_for_each_image(
+    layer: nn.Module, shape: tuple[int, ...]
+) -> None:
     x = torch.ones(5, *shape)
     with exchanged(layer, ALONE) as step:
         _begin(step, [10, 11, 12, 13, 14])
@@ -144,7 +146,10 @@ def test_rows_that_are_pieces_of_images_follow_their_image() -> None:
         _begin(step, [9])
         assert torch.equal(layer(torch.ones(3, 8)), pieces[3:])
         _begin(step, [0, 1, 2])
-        assert layer(torch.ones(7, 100)).count_nonzero() not in (0, 700)  # seven rows of three images: torch's own draws
+        assert layer(torch.ones(7, 100)).count_nonzero() not in (
+            0,
+            700,
+        )  # seven rows of three images: torch's own draws
 
 
 class Recomputed(nn.Module):
