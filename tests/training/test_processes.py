@@ -92,17 +92,19 @@ def test_a_process_that_is_gone_is_noticed_at_once(nursery: Nursery, tmp_path: P
         assert said.startswith("another process of this run has ended or does not answer; ")
 
 
+DIFFER = (
+    "every process needs the same data; those of processes 1 of 2 differ from the first one's; "
+    "copy the same files to each machine"
+)
+
+
 def test_errors_are_raised_in_every_process_and_said_by_the_first(nursery: Nursery, tmp_path: Path) -> None:
     _all(nursery, 2, "disagree", tmp_path)
     first, second = (torch.load(tmp_path / f"said-{rank}.pt") for rank in range(2))
     assert first == [
         ("a rule; received (said by process 1 of 2); a remedy", False),
         ("cannot; why; fix", False),
-        (
-            "every process needs the same data; those of processes 1 of 2 differ from the first one's; "
-            "copy the same files to each machine",
-            False,
-        ),
+        (DIFFER, False),
         ("10", False),
         ("[1, 0]", False),
     ]

@@ -385,6 +385,7 @@ def _finish(
         place.write_split(data, test)
     metrics = {"best_epoch": best_epoch} | {name: asdict(score) for name, score in scores.items()}
     write_file(place.model, net.state_dict(), {**card, "metrics": metrics})
+    place.write_metrics(history)  # again: a crash may have come between the last state and its row
     place.write_predictions(outcomes, data.classes)
     split, outcome = outcomes[-1]
     plots = place.path / "plots"
