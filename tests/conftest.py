@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+
+from nursery import Nursery
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Where real processes come from."""
+    found = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield found
+    found.close()
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@
     ├── InputError                 3: the data, image or file cannot be used
     │   └── ModelFileError         3: the model file is corrupt, truncated or not ours
     ├── CheckFailedError           4: a check that the user asked for did not pass
-    └── InterruptedRunError        130: stopped by the user after saving
+    └── InterruptedRunError        130: stopped by the user after saving (143: by SIGTERM)
 
 `str(error)` is one line, `rule; received; remedy`; the command line prints the three parts under each other.
 """
@@ -23,6 +23,7 @@ class ConvolveError(Exception):
     """An error with three parts: the rule that was broken, what was received, and how to fix it."""
 
     exit_code = 1
+    told = False  # whether another process of the same run says it
 
     def __init__(self, rule: str, received: str = "", remedy: str = "") -> None:
         super().__init__("; ".join(part for part in (rule, received, remedy) if part))

@@ -117,6 +117,36 @@ def one_at_a_time(target: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def only_writer(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Within the block no other process is in a block for the same folder: raises UsageError instead of waiting.
+
+    The folder itself is locked, so nothing is left behind, also by a crash. Where a system has no such locks, nothing is checked.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            received = f"another process is writing into {folder}"
+            raise UsageError(
+                "one run at a time writes into a folder", received, "wait for it, or name another"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a crash left this file: the beginning of what was to replace another."""
+    return path.name.startswith(".") and path.name.endswith(_PARTIAL)
+
+
 def _cannot_write(path: Path, error: OSError) -> ConvolveError:
     remedy = (
         "free some space, or choose another place" if error.errno in _FULL else "choose a place that you may write to"

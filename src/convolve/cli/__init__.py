@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 ok, 1 failed, 2 usage, 3 input, 4 check, 130 interrupted."""
+    """Run the command line and return its exit code: 0 ok, 1 failed, 2 usage, 3 input, 4 check, 130 or 143 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug, words = "--debug" in words, [word for word in words if word != "--debug"]
     try:
@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(problem: ConvolveError, as_json: bool, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    output.error(problem, as_json)
+    if not problem.told:
+        output.error(problem, as_json)
     return problem.exit_code
 
 

@@ -97,7 +97,7 @@ def train(
         "out": out,
     }
     given = {name: value for name, value in choices.items() if value is not None}
-    with progress(quiet) as observer:
+    with progress(quiet or not job.is_first()) as observer:
         if resume is None:
             if data is not None and "=" in data:
                 name, _, value = data.partition("=")
@@ -112,6 +112,8 @@ def train(
                     "a resumed run keeps its own choices", f"got {received} too", "leave them out, or train anew"
                 )
             run = job.resume(resume, device=device, workers=workers, observer=observer)
+    if not job.is_first():
+        return
     if json:
         output.document("train", run.to_json())
         return

@@ -105,7 +105,8 @@ class ImageFolder:
         ]
         usable = [i for i in kept if isinstance(self._seen[names[i]], _Seen)]
         bytes_needed = len(usable) * want.channels * want.size[0] * want.size[1]
-        files = FileImages(self._place, [names[i] for i in usable], want, self._threads(usable, names))
+        digests = [seen.digest for i in usable if isinstance(seen := self._seen[names[i]], _Seen)]
+        files = FileImages(self._place, [names[i] for i in usable], want, self._threads(usable, names), digests)
         pixels, broken = files.decode_all(f"decoding {part} pictures", keep=bytes_needed <= BUDGET)
 
         failed += [Quarantined(printable(names[usable[i]]), why) for i, why in broken.items()]
@@ -152,8 +153,10 @@ class ImageFolder:
 class FileImages:
     """Pictures that stay in their files and are decoded, by several threads, when a batch asks for them."""
 
-    def __init__(self, place: Place, names: Sequence[str], want: Want, threads: int) -> None:
-        self._place, self._names, self._want = place, list(names), want
+    def __init__(
+        self, place: Place, names: Sequence[str], want: Want, threads: int, digests: Sequence[bytes] = ()
+    ) -> None:
+        self._place, self._names, self._want, self._digests = place, list(names), want, list(digests)
         self._threads = min(threads, want.workers) if want.workers else threads
 
     def __len__(self) -> int:
@@ -171,7 +174,12 @@ class FileImages:
 
     def only(self, kept: Sequence[int]) -> FileImages:
         """The same, without the others."""
-        return FileImages(self._place, [self._names[i] for i in kept], self._want, self._threads)
+        digests = [self._digests[i] for i in kept] if self._digests else ()
+        return FileImages(self._place, [self._names[i] for i in kept], self._want, self._threads, digests)
+
+    def content(self) -> str:
+        """Of the files as they were when they were looked at."""
+        return content_digest(b"".join(self._digests)).hex()
 
     def decode_all(self, what: str, keep: bool) -> tuple[torch.Tensor | None, dict[int, str]]:
         """All pictures as one tensor, if they are to be kept, and the reason of each (by its index) that cannot be decoded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,6 +22,9 @@ class Images(Protocol):
     def batch(self, indices: torch.Tensor) -> torch.Tensor:
         """The pictures of int64 `indices` [b], as uint8 [b, c, h, w]."""
 
+    def content(self) -> str:
+        """A short text that another picture, or another order, changes."""
+
 
 @dataclass(frozen=True, eq=False)
 class ResidentImages:
@@ -38,6 +42,10 @@ class ResidentImages:
 
     def batch(self, indices: torch.Tensor) -> torch.Tensor:
         return self.pixels[indices]
+
+    def content(self) -> str:
+        # A checksum and not a digest: against accidents, at the speed of memory.
+        return f"{zlib.crc32(self.pixels.reshape(-1).numpy().data):08x} of {list(self.pixels.shape)}"
 
 
 def sample(n: int, most: int) -> torch.Tensor:

@@ -16,15 +16,27 @@ from convolve.training.records import Epoch, Observer, clock
 
 
 class RunLog:
-    """Passes everything on to the caller's observer, and writes what is said to log.txt, each line as it comes."""
+    """Passes everything on to the caller's observer, and writes what is said to log.txt, each line as it comes.
 
-    def __init__(self, path: Path, observer: Observer) -> None:
+    Without a path nothing is written. Where a line cannot be (a full disk, say), that is said once, and the run goes on.
+    """
+
+    def __init__(self, path: Path | None, observer: Observer) -> None:
         self._path, self._observer = path, observer
 
     def say(self, text: str) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+        self._write(text)
         self._observer.say(text)
+
+    def _write(self, text: str) -> None:
+        if self._path is None:
+            return
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            self._observer.say(f"log       {self._path} ends here: {error.strerror or error}")
+            self._path = None
 
     def reading(self, what: str, done: int, total: int) -> None:
         self._observer.reading(what, done, total)
@@ -33,8 +45,7 @@ class RunLog:
         self._observer.step(epoch, step, steps, loss)
 
     def epoch(self, record: Epoch, epochs: int, eta: float) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(record.line(epochs, eta) + "\n")
+        self._write(record.line(epochs, eta))
         self._observer.epoch(record, epochs, eta)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from convolve.data.image_folder import available_cores
 from convolve.data.load import load
 from convolve.data.preprocess import measure as measure_preprocessing
 from convolve.data.preprocess import normalise
@@ -20,7 +21,8 @@ from convolve.data.records import Dataset
 from convolve.data.statistics import measure as measure_statistics
 from convolve.draw.style import write
 from convolve.draw.training import confusion, curves
-from convolve.errors import InputError, InterruptedRunError, UsageError
+from convolve.errors import InterruptedRunError, UsageError
+from convolve.files import only_writer
 from convolve.jobs.choices import (
     Request,
     architecture_of,
@@ -31,18 +33,23 @@ from convolve.jobs.choices import (
     short_name,
     size_chooser,
 )
-from convolve.jobs.folder import STATE_FORMAT, RunFolder
+from convolve.jobs.folder import RunFolder
 from convolve.jobs.log import RunLog, duration, say_choices, say_left_out
 from convolve.jobs.results import Run, Score
+from convolve.jobs.resuming import choices, differences, fingerprint, same_choices, same_data, surroundings
 from convolve.jobs.snapshots import picture_filters, picture_movement, snapshot_steps
 from convolve.jobs.versions import processor, versions
 from convolve.models import source, spec, weights
 from convolve.models.file import load_weights
 from convolve.models.file import read as read_file
 from convolve.models.file import write as write_file
+from convolve.ops.choose import Choices
+from convolve.ops.kept import kept_choices
 from convolve.training.fit import fit, seconds_per_epoch, steps_per_epoch
+from convolve.training.layers import left_alone
 from convolve.training.measure import measure
 from convolve.training.options import Options
+from convolve.training.processes import LostProcessError, Processes, joined, launched
 from convolve.training.records import Epoch, Observer, Silent, State
 
 
@@ -104,8 +111,10 @@ def train(
         stem=stem,
         channels=channels,
     )
-    _check(request)
-    return _run(request, None, out, device, workers, observer or Silent())
+    with _begun() as here:
+        with here.processes.all_or_none():
+            _check(request)
+        return _run(request, None, out, device, workers, observer or Silent(), here)
 
 
 def resume(
@@ -117,59 +126,108 @@ def resume(
 ) -> Run:
     """Go on with a stopped run, from its folder alone; the result equals that of a run which was never stopped.
 
-    Raises InputError when the folder holds no state, or when the data has changed since.
+    Where its last state is damaged, it goes on from the one before, and says so. A run that was stopped before it saved anything
+    begins again.
+
+    Raises InputError when the folder holds no run, or when the data has changed since.
     """
-    path = Path(folder)
+    path, observer = Path(folder), observer or Silent()
     place = RunFolder(path)
-    if not place.state.exists():
-        received = f"{path} holds no {place.state.relative_to(path)}"
-        raise InputError("only a run that saved a state can be resumed", received, "name a folder of convolve train")
-    tensors, values = read_file(place.state, STATE_FORMAT)
-    request = Request(**values["request"])
-    return _run(
-        request, _Saved(place, State(tensors, values["training"]), values), None, device, workers, observer or Silent()
-    )
+    with _begun() as here:
+
+        def find() -> tuple[RunFolder, tuple[dict[str, torch.Tensor], dict[str, Any]] | None, dict[str, Any]]:
+            if path.is_dir():
+                here.closing.enter_context(only_writer(path))
+            found = place.read_state(RunLog(place.log, observer).say)
+            return place, found, found[1]["request"] if found is not None else place.read_request()
+
+        place, found, asked = here.processes.from_first(find)
+        request = Request(**asked)
+        saved = _Saved(place, None, {})
+        if found is not None:
+            tensors, values = found
+            saved = _Saved(place, State(tensors, values["training"]), values)
+            here.algorithms.update(values.get("algorithms", {}))
+        return _run(request, saved, None, device, workers, observer, here)
+
+
+def is_first() -> bool:
+    """Whether this process is the one that speaks: the first of those that a launcher started, or the only one."""
+    return launched().first
+
+
+@dataclass(frozen=True)
+class _Here:
+    """What a run takes part in while it goes on."""
+
+    processes: Processes
+    algorithms: Choices
+    closing: ExitStack
+
+
+@contextmanager
+def _begun() -> Iterator[_Here]:
+    with joined() as processes, kept_choices() as algorithms, ExitStack() as closing:
+        yield _Here(processes, algorithms, closing)
 
 
 @dataclass(frozen=True)
 class _Saved:
+    """A run that goes on; without a state it begins again in its folder."""
+
     folder: RunFolder
-    state: State
+    state: State | None
     values: Mapping[str, Any]
 
 
-def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers: int | None, observer: Observer) -> Run:
+def _run(
+    request: Request,
+    saved: _Saved | None,
+    out: Any,
+    device: str,
+    workers: int | None,
+    observer: Observer,
+    here: _Here,
+) -> Run:
     started = time.perf_counter()
-    data = load(
-        request.data,
-        img_size=size_chooser(request),
-        channels=request.channels,
-        val_split=request.val_split,
-        seed=request.seed,
-        workers=workers,
-        progress=observer.reading,
-    )
-    model = model_of(request, data.found)
-    options = options_of(request, model, len(data.train), device_of(device))
-    architecture = architecture_of(request, model, data)
-    fingerprint = _fingerprint(data)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(request.seed)
-        net = source.rebuild(architecture, model if source.is_file(model) else None)
-    if row_of(model) is None:
-        _one_score_per_class(net, model, data)
-    start = "from scratch" if request.weights is None else _started(net, request.weights, saved is None)
-    net = net.to(options.device)
-    preprocessing = measure_preprocessing(data)
-    if saved is not None:
-        _same_data(saved.values["fingerprint"], fingerprint)
-    place = (
-        saved.folder if saved is not None else RunFolder.create(out, f"{_slug(data.name)}-{_slug(short_name(model))}")
-    )
-    log = RunLog(place.log, observer)
-    if saved is not None:
-        log.say(f"resumed   {place.path}")
-    say_choices(log, data, request, model, net, options, start)
+    processes = here.processes
+    if not processes.first:
+        observer = Silent()
+    if workers is None and processes.size > 1:
+        workers = max(1, available_cores() // processes.local_size)
+    with processes.all_or_none():
+        data = load(
+            request.data,
+            img_size=size_chooser(request),
+            channels=request.channels,
+            val_split=request.val_split,
+            seed=request.seed,
+            workers=workers,
+            progress=observer.reading,
+        )
+        model = model_of(request, data.found)
+        options = options_of(request, model, len(data.train), device_of(processes.device(device)))
+        architecture = architecture_of(request, model, data)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(request.seed)
+            net = source.rebuild(architecture, model if source.is_file(model) else None)
+        if row_of(model) is None:
+            _one_score_per_class(net, model, data)
+        state = None if saved is None else saved.state
+        start = "from scratch" if request.weights is None else _started(net, request.weights, state is None)
+        found = fingerprint(data)
+        if saved is not None and state is not None:
+            same_data(saved.values["fingerprint"], found)
+            same_choices(saved.values.get("choices", {}), choices(options, architecture))
+            weights_only = {
+                name.removeprefix("net."): tensor for name, tensor in state.tensors.items() if name.startswith("net.")
+            }
+            load_weights(net, weights_only, saved.folder.state)
+        net = net.to(options.device)
+        preprocessing = measure_preprocessing(data)
+    processes.same("data", found)
+    name = f"{_slug(data.name)}-{_slug(short_name(model))}"
+    place = saved.folder if saved is not None else processes.from_first(lambda: _claimed(out, name, here.closing))
     config = {
         "request": asdict(request),
         "options": asdict(options),
@@ -178,11 +236,15 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
             "origin": data.origin,
             "classes": list(data.classes),
             "said": list(data.said),
-            "fingerprint": fingerprint,
+            "fingerprint": found,
         },
         "preprocessing": preprocessing.to_dict(),
         "versions": versions(),
-        "machine": {"processor": processor(), "threads": torch.get_num_threads()},
+        "machine": {
+            "processor": processor(),
+            "threads": torch.get_num_threads(),
+            "processes": processes.size,
+        },
     }
     card = {
         "architecture": architecture,
@@ -193,36 +255,62 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
         "options": asdict(options),
         "versions": versions(),
     }
-    if saved is None:
-        place.write_config(config)
+    if processes.first and state is None:
+        place.write_config(config)  # first of all: from now on the run can be resumed
         place.write_split(data)
+
+    log = RunLog(place.log if processes.first else None, observer)
+    if saved is not None:
+        log.say(f"resumed   {place.path}" + (", from the beginning: nothing was saved yet" if state is None else ""))
+        other = differences(saved.values.get("surroundings", {}), surroundings(processes.size))
+        if other:
+            log.say(f"          {other}: the last bits of the result may differ from those of an uninterrupted run")
+    say_choices(log, data, request, model, net, options, start)
+    if processes.size > 1:
+        log.say(f"          {processes.size} processes divide each batch")
+        for layer in left_alone(net):
+            log.say(
+                f"          {layer} is not known to this package: each process computes it from its own part of a batch"
+            )
 
     def prepare(batch: torch.Tensor) -> torch.Tensor:
         return normalise(batch, preprocessing)
 
     def save_best(record: Epoch) -> None:
+        if not processes.first:
+            return
         score = {"accuracy": record.val_acc, "loss": record.val_loss, "images": len(data.validation)}
         write_file(
             place.model, net.state_dict(), {**card, "metrics": {"best_epoch": record.epoch, "validation": score}}
         )
 
     def save_state(state: State) -> None:
-        place.state.parent.mkdir(exist_ok=True)
-        values = {"request": asdict(request), "fingerprint": fingerprint, "training": dict(state.values)}
-        write_file(place.state, state.tensors, values, STATE_FORMAT)
+        for others in processes.gather(here.algorithms):
+            here.algorithms.update({key: names for key, names in others.items() if key not in here.algorithms})
+        if not processes.first:
+            return
+        values = {
+            "request": asdict(request),
+            "fingerprint": found,
+            "choices": choices(options, architecture),
+            "surroundings": surroundings(processes.size),
+            "algorithms": here.algorithms,
+            "training": dict(state.values),
+        }
+        place.write_state(state.tensors, values)
         place.write_metrics([Epoch(**row) for row in state.values["progress"]["history"]])
 
     steps = steps_per_epoch(len(data.train), options.batch_size)
     wanted = snapshot_steps(request.snapshots, options.epochs * steps)
 
     def after_step(done: int) -> None:
-        if done in wanted:
+        if processes.first and done in wanted:
             path = place.snapshot(done)
             path.parent.mkdir(exist_ok=True)
             taken = {"step": done, "of": options.epochs * steps, "epoch": done / steps}
             write_file(path, net.state_dict(), {**card, "metrics": {}, "snapshot": taken})
 
-    estimate = seconds_per_epoch(net, data.train, prepare, options)
+    estimate = seconds_per_epoch(net, data.train, prepare, options, processes)
     log.say(f"time      about {duration(estimate)} per epoch, {duration(estimate * options.epochs)} in all")
     try:
         history = fit(
@@ -234,14 +322,23 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
             log,
             save_best=save_best,
             save_state=save_state,
-            resume=saved.state if saved is not None else None,
+            resume=state,
             after_step=after_step if wanted else None,
+            processes=processes,
         )
+        return _finish(place, log, net, data, prepare, options, model, history, card, started, processes)
     except InterruptedRunError as stopped:
         command = f"convolve train --resume {place.path}"
         log.say(f"stopped   resume with: {command}")
-        raise InterruptedRunError(stopped.rule, str(place.path), f"go on with: {command}") from None
-    return _finish(place, log, net, data, prepare, options, model, history, card, started)
+        error = InterruptedRunError(stopped.rule, str(place.path), f"go on with: {command}")
+        error.exit_code, error.told = stopped.exit_code, not processes.first
+        raise error from None
+    except LostProcessError as lost:
+        command = f"convolve train --resume {place.path}"
+        log.say(f"stopped   another process is gone; resume with: {command}")
+        received = f"{lost.received}; this is process {processes.rank} of {processes.size}"
+        remedy = f"go on from the last saved state, with any number of processes: {command}"
+        raise LostProcessError(lost.rule, received, remedy) from lost
 
 
 def _finish(
@@ -255,16 +352,19 @@ def _finish(
     history: list[Epoch],
     card: Mapping[str, Any],
     started: float,
+    processes: Processes,
 ) -> Run:
     """Take the best weights, measure validation and (now, once) test images, and write what a run leaves behind."""
-    tensors, _ = read_file(place.model)
+    tensors = processes.from_first(lambda: read_file(place.model)[0])
     load_weights(net, tensors, place.model)
     device = torch.device(options.device)
-    test = None if data.read_test is None else data.read_test()
-    if test is not None:
-        say_left_out(log, test.quarantined)
-        place.write_split(data, test)
-    outcomes = [(split, measure(net, split, prepare, device)) for split in (data.validation, test) if split is not None]
+    with processes.all_or_none():
+        test = None if data.read_test is None else data.read_test()
+    outcomes = [
+        (split, measure(net, split, prepare, device, processes))
+        for split in (data.validation, test)
+        if split is not None
+    ]
     scores = {split.name: Score(outcome.accuracy, outcome.loss, len(split)) for split, outcome in outcomes}
     best_epoch = max(record.epoch for record in history if record.best)
     run = Run(
@@ -278,8 +378,14 @@ def _finish(
         seconds=time.perf_counter() - started,
         files={},
     )
+    if not processes.first:
+        return run
+    if test is not None:
+        say_left_out(log, test.quarantined)
+        place.write_split(data, test)
     metrics = {"best_epoch": best_epoch} | {name: asdict(score) for name, score in scores.items()}
     write_file(place.model, net.state_dict(), {**card, "metrics": metrics})
+    place.write_metrics(history)  # again: a crash may have come between the last state and its row
     place.write_predictions(outcomes, data.classes)
     split, outcome = outcomes[-1]
     plots = place.path / "plots"
@@ -296,6 +402,7 @@ def _finish(
             "          no test images were given: validation images also chose the epoch, so expect a little less on new ones"
         )
     log.say(f"files     {place.path}")
+    place.forget_previous_state()
     return replace(run, files=place.files())
 
 
@@ -331,21 +438,13 @@ def _one_score_per_class(net: nn.Module, model: str, data: Dataset) -> None:
         raise UsageError(rule, f"got {shape} for one image", "end with fc classes, or take num_classes as an argument")
 
 
-def _fingerprint(data: Dataset) -> dict[str, str]:
-    """A digest of the names and labels of training and validation: another set, order or class changes it."""
-    return {
-        split.name: hashlib.sha256(
-            "\n".join((*data.classes, *split.ids, *map(str, split.labels.tolist()))).encode()
-        ).hexdigest()
-        for split in (data.train, data.validation)
-    }
-
-
-def _same_data(before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    changed = [name for name in before if before[name] != now.get(name)]
-    if changed:
-        received = f"the {' and '.join(changed)} images or classes are not those that the run began with"
-        raise InputError("a run can only be resumed on the same data", received, "put the data back, or train anew")
+def _claimed(out: str | os.PathLike[str] | None, name: str, closing: ExitStack) -> RunFolder:
+    """A new folder that is ours alone until `closing` closes."""
+    folder = RunFolder.create(None if out is None else Path(out), name)
+    closing.enter_context(only_writer(folder.path))
+    return (
+        folder if out is None else RunFolder.create(Path(out), name)
+    )  # looked at again, now that nobody else can write
 
 
 def _slug(name: str) -> str:

@@ -23,6 +23,12 @@ WHERE_IT_CAN = "?"
 LIBRARY = "torch"
 """The row that is left only for a lead."""
 
+Choices = dict[str, list[str]]
+"""By the problem, how it was asked for and the precision: the names of the rows, the choice first."""
+
+KEPT: list[Choices] = []
+"""What `convolve.ops.kept.kept_choices` keeps, the innermost last."""
+
 _TABLE = {row.name: row for row in ALGORITHMS}
 _OWN: dict[str, Algorithm] = {}
 
@@ -75,6 +81,25 @@ def ranked(problem: ConvProblem, name: str, precision: str, frozen: bool = False
 
     `frozen`: what can be done in advance for the weight has been done, and costs nothing.
     """
+    if KEPT and (name == "auto" or name.endswith(WHERE_IT_CAN)):
+        return _as_kept(KEPT[-1], problem, name, precision, frozen)
+    return _ranked(problem, name, precision, frozen)
+
+
+def _as_kept(kept: Choices, problem: ConvProblem, name: str, precision: str, frozen: bool) -> tuple[Algorithm, ...]:
+    """The rows as they were chosen before; chosen now, and kept, where they were not."""
+    key = f"{name} {precision} {wisdom.key(problem, frozen)}"
+    named = [_TABLE[row] for row in kept.get(key, ()) if row in _TABLE and why_not(_TABLE[row], problem) is None]
+    if not named or named[-1].not_these is not None:  # new, or what would serve any values is gone
+        named += [row for row in _ranked(problem, name, precision, frozen) if row not in named]
+        sure = next((place for place, row in enumerate(named) if row.not_these is None), len(named))
+        named = named[: sure + 1]
+        if all(row.name in _TABLE for row in named):
+            kept[key] = [row.name for row in named]
+    return tuple(named)
+
+
+def _ranked(problem: ConvProblem, name: str, precision: str, frozen: bool) -> tuple[Algorithm, ...]:
     preferred: tuple[Algorithm, ...] = ()
     if name != "auto":
         row = find(name.removesuffix(WHERE_IT_CAN))

@@ -1,9 +1,10 @@
 """Train a network: the loop, and nothing else.
 
-Exactness. The order of the images derives from (seed, epoch), their movements from (seed, epoch, image), and what random layers
-draw from (seed, epoch, step); nothing depends on global random state, so a run that was stopped and resumed equals an
-uninterrupted one, and the caller's state comes back as it was. The best epoch is chosen by validation accuracy, then by
-validation loss; the test images are not seen here.
+Exactness. The order of the images derives from (seed, epoch), their movements and what dropout draws from (seed, epoch, image), and
+what other random layers draw from (seed, epoch, step, process); nothing depends on global random state, so a run that was stopped
+and resumed equals an uninterrupted one, and the caller's state comes back as it was. Several processes divide each batch and
+each measurement among them (processes.py). The best epoch is chosen by validation accuracy, then by validation loss; the test
+images are not seen here.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from torch.nn import functional as F
 from convolve.data.image_folder import prefetched
 from convolve.data.records import Split
 from convolve.errors import ConvolveError, InterruptedRunError
+from convolve.training.layers import exchanged
 from convolve.training.measure import Normalise, measure
 from convolve.training.objective import objective
 from convolve.training.options import Options, optimizer_of, schedule_of
+from convolve.training.processes import ALONE, Processes
 from convolve.training.records import Epoch, Observer, State
 from convolve.training.stop import StopSignals
 
@@ -44,10 +47,10 @@ class Progress:
     best_epoch: int = 0
     history: list[Epoch] = field(default_factory=list)
 
-    def add(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count one batch. The loss is the plain cross-entropy, without label smoothing: it compares with validation's."""
-        self.loss_sum += F.cross_entropy(logits, labels, reduction="sum").item()
-        self.correct += int((logits.argmax(1) == labels).sum().item())
+    def add(self, loss_sum: float, correct: float) -> None:
+        """Count one batch."""
+        self.loss_sum += loss_sum
+        self.correct += int(correct)
 
     @property
     def best(self) -> Epoch | None:
@@ -66,11 +69,15 @@ def fit(
     save_state: Callable[[State], None],
     resume: State | None = None,
     after_step: Callable[[int], None] | None = None,
+    processes: Processes = ALONE,
 ) -> list[Epoch]:
     """Train `net` in place and return one record per epoch; `save_best` is called while `net` holds the best weights so far.
 
     `after_step` is called with the number of steps that the whole run has done: 0 before the first one, then after each, and before
     the state is saved; a resumed run goes on counting.
+
+    With several `processes` all of them call this with the same arguments, and everything that is called back is called in each:
+    the callbacks decide who writes. They see the same records and states.
 
     Raises InterruptedRunError after saving, when Ctrl-C or SIGTERM asked to stop; ConvolveError when the loss is not finite.
     """
@@ -81,47 +88,70 @@ def fit(
     progress = Progress()
     if resume is not None:
         progress = _restore(resume, net, optimizer, schedule)
+    processes.spread(net)
     saved_at = time.monotonic()
 
     done = progress.epoch * len(batches) + progress.step
     if after_step is not None and done == 0:
         after_step(0)
 
-    with _forked_random_state(device), StopSignals() as signals:
+    with (
+        _forked_random_state(device),
+        StopSignals(patient=processes.size > 1) as signals,
+        exchanged(net, processes) as now,
+    ):
         while progress.epoch < options.epochs:
             order = epoch_order(options.seed, progress.epoch, len(train.labels))
             net.train()
-            parts = [order[first:last] for first, last in batches]
-            pictures = prefetched(train.images, parts[progress.step :])
+            parts = [processes.share(order[first:last]) for first, last in batches]
+            pictures = prefetched(train.images, [part.indices for part in parts[progress.step :]])
             for step in range(progress.step, len(batches)):
                 started = time.perf_counter()
-                _seed_random_layers(device, _seed(options.seed, progress.epoch, step))
-                indices = parts[step]
-                labels = train.labels[indices].to(device)
+                part = parts[step]
+                now.begin(options.seed, progress.epoch, part)
+                _seed_random_layers(device, _seed(options.seed, progress.epoch, step) + processes.rank)
+                labels = train.labels[part.indices].to(device)
                 images = normalise(next(pictures).to(device))
-                output = net(options.movement.apply(images, options.seed, progress.epoch, indices))
+                output = net(options.movement.apply(images, options.seed, progress.epoch, part.indices))
                 loss, logits = objective(net, output, labels, options.label_smoothing)
-                value = loss.item()
+                if part.fraction != 1:
+                    loss = loss * part.fraction  # the parts of a batch add up to it
+                counted = _counted(logits.detach(), labels) if part.counts else (0.0, 0.0)
+                value, *counted_by_all = processes.sums((loss.item(), *counted))
                 if not math.isfinite(value):
                     raise _diverged(value, progress.epoch + 1, step + 1, options)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
+                processes.sum_gradients(net.parameters())
                 optimizer.step()
                 schedule.step()
-                progress.add(logits.detach(), labels)
+                progress.add(*counted_by_all)
                 progress.step = step + 1
                 progress.seconds += time.perf_counter() - started
                 done += 1
                 if after_step is not None:
                     after_step(done)
                 observer.step(progress.epoch + 1, step + 1, len(batches), value)
-                if signals.requested is not None or time.monotonic() - saved_at > SAVE_SECONDS:
+                due = processes.first and time.monotonic() - saved_at > SAVE_SECONDS
+                stop, save = processes.largest(signals.requested or 0, due)
+                if stop or save:
                     save_state(_state(net, optimizer, schedule, progress))
                     saved_at = time.monotonic()
-                if signals.requested is not None:
-                    raise InterruptedRunError(f"stopped after epoch {progress.epoch + 1}, step {step + 1}, and saved")
+                if stop:
+                    stopped = InterruptedRunError(
+                        f"stopped after epoch {progress.epoch + 1}, step {step + 1}, and saved"
+                    )
+                    stopped.exit_code = 128 + stop  # as a shell says it: 130 after Ctrl-C, 143 after SIGTERM
+                    raise stopped
             record = _finish_epoch(
-                net, validation, normalise, progress, len(train.labels), optimizer.param_groups[0]["lr"], device
+                net,
+                validation,
+                normalise,
+                progress,
+                len(train.labels),
+                optimizer.param_groups[0]["lr"],
+                device,
+                processes,
             )
             if record.best:
                 save_best(record)
@@ -131,8 +161,12 @@ def fit(
     return progress.history
 
 
-def seconds_per_epoch(net: torch.nn.Module, train: Split, normalise: Normalise, options: Options) -> float:
-    """An estimate, from a few steps of a copy: the network, its gradients and the random state stay as they are."""
+def seconds_per_epoch(
+    net: torch.nn.Module, train: Split, normalise: Normalise, options: Options, processes: Processes = ALONE
+) -> float:
+    """An estimate, from a few steps of a copy: the network, its gradients and the random state stay as they are.
+
+    Each of several processes tries its part of a batch by itself."""
     device = torch.device(options.device)
     trial = copy.deepcopy(net).train()
     optimizer = optimizer_of(options, trial.parameters())
@@ -142,7 +176,7 @@ def seconds_per_epoch(net: torch.nn.Module, train: Split, normalise: Normalise, 
     with _forked_random_state(device):
         for first, last in first_steps:
             started = time.perf_counter()
-            indices = torch.arange(first, last)
+            indices = torch.arange(first, max(first + min(2, last - first), first + (last - first) // processes.size))
             images = options.movement.apply(normalise(train.images.batch(indices).to(device)), 0, 0, indices)
             loss, _ = objective(trial, trial(images), train.labels[indices].to(device))
             optimizer.zero_grad(set_to_none=True)
@@ -173,9 +207,10 @@ def _finish_epoch(
     images: int,
     lr: float,
     device: torch.device,
+    processes: Processes,
 ) -> Epoch:
     """Measure the validation images, append the epoch's record to the history and start the next epoch's sums."""
-    measured = measure(net, validation, normalise, device)
+    measured = measure(net, validation, normalise, device, processes)
     best = progress.best
     record = Epoch(
         epoch=progress.epoch + 1,
@@ -193,6 +228,12 @@ def _finish_epoch(
         progress.best_epoch = record.epoch
     progress.epoch, progress.step, progress.loss_sum, progress.correct, progress.seconds = record.epoch, 0, 0.0, 0, 0.0
     return record
+
+
+def _counted(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    """The losses, summed, and how many are right. The loss is the plain cross-entropy, without label smoothing: it compares
+    with validation's."""
+    return F.cross_entropy(logits, labels, reduction="sum").item(), (logits.argmax(1) == labels).sum().item()
 
 
 def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from convolve.data.image_folder import prefetched
 from convolve.data.records import Split
+from convolve.training.processes import ALONE, Processes
 
 BATCH = 512
 
@@ -35,23 +36,26 @@ class Measured:
         return torch.bincount(self.labels * classes + self.predictions, minlength=classes**2).reshape(classes, classes)
 
 
-def measure(net: torch.nn.Module, split: Split, normalise: Normalise, device: torch.device) -> Measured:
-    """Run `net` in evaluation mode over `split`; its mode is put back. `normalise` turns uint8 batches into network input."""
+def measure(
+    net: torch.nn.Module, split: Split, normalise: Normalise, device: torch.device, processes: Processes = ALONE
+) -> Measured:
+    """Run `net` in evaluation mode over `split`; its mode is put back. `normalise` turns uint8 batches into network input.
+
+    Several processes divide the images among them, each image to one, and all get the whole result.
+    """
+    if not len(split):
+        return Measured(float("nan"), float("nan"), torch.empty(0, 0), split.labels)
+    part = processes.share(torch.arange(len(split)))
     was_training = net.training
     net.eval()
     try:
         with torch.inference_mode():
-            pictures = prefetched(split.images, _parts(len(split.labels)))
+            pictures = prefetched(split.images, torch.split(part.indices, BATCH))
             pieces = [net(normalise(batch.to(device))).float().cpu() for batch in pictures]
     finally:
         net.train(was_training)
-    if not pieces:
-        return Measured(float("nan"), float("nan"), torch.empty(0, 0), split.labels)
-    logits = torch.cat(pieces).clone()  # cloned: an inference tensor could not be used in autograd later
+    ours = torch.cat(pieces).clone()  # cloned: an inference tensor could not be used in autograd later
+    logits = processes.gather_rows(ours if part.counts else ours[:0], int(part.indices[0]), len(split))
     correct = (logits.argmax(1) == split.labels).sum().item()
     loss = F.cross_entropy(logits, split.labels).item()
     return Measured(loss, correct / len(split.labels), logits.softmax(1), split.labels)
-
-
-def _parts(count: int) -> tuple[torch.Tensor, ...]:
-    return torch.split(torch.arange(count), BATCH) if count else ()

@@ -1,4 +1,7 @@
-"""Stopping politely: the first Ctrl-C or SIGTERM finishes the step and saves; the second Ctrl-C stops at once."""
+"""Stopping politely: the first Ctrl-C or SIGTERM finishes the step and saves; the second Ctrl-C stops at once.
+
+One of several processes is `patient`: a launcher and the terminal may both pass one Ctrl-C on, and the save must not be cut short.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from typing import Any
 class StopSignals:
     """While open, `requested` holds the first stop signal that came in, or None. The old handlers return at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, patient: bool = False) -> None:
+        self._patient = patient
         self.requested: signal.Signals | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -27,6 +31,6 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested is not None and number == signal.SIGINT:
+        if self.requested is not None and number == signal.SIGINT and not self._patient:
             raise KeyboardInterrupt
         self.requested = self.requested or signal.Signals(number)

@@ -1,0 +1,70 @@
+"""What a resumed run must have in common with what was saved, and what is said where it may differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from convolve.data.records import Dataset
+from convolve.errors import InputError
+from convolve.jobs.versions import processor, versions
+from convolve.training.options import Options
+
+
+def fingerprint(data: Dataset) -> dict[str, str]:
+    """Of training and validation: their names and labels, and their pictures; of the test images, which are not read yet, the number."""
+    found = {"test": f"{data.test_count} images"}
+    for split in (data.train, data.validation):
+        names = "\n".join((*data.classes, *split.ids, *map(str, split.labels.tolist())))
+        found[split.name] = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+        found[f"{split.name} pictures"] = split.images.content()
+    return found
+
+
+def same_data(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise InputError, naming the parts, when the data are not those that the run began with."""
+    other = [name for name in before if before[name] != now.get(name)]
+    names = [name for name in other if not name.endswith(" pictures")]
+    contents = [name.removesuffix(" pictures") for name in other if name.endswith(" pictures")]
+    if names:
+        received = f"the {' and '.join(names)} images or classes are not those that the run began with"
+    elif contents:
+        received = (
+            f"{' and '.join(contents)} images have the same names, but not the same pictures as when the run began"
+        )
+    else:
+        return
+    raise InputError("a run can only be resumed on the same data", received, "put the data back, or train anew")
+
+
+def choices(options: Options, architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen, JSON-safe, without the device: that may change."""
+    plain: dict[str, Any] = json.loads(json.dumps({**asdict(options), "network": dict(architecture)}))
+    del plain["device"]
+    return plain
+
+
+def same_choices(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise InputError, naming what differs, when another version would choose otherwise than the run did."""
+    other = [f"{name} is {now.get(name)}, was {value}" for name, value in before.items() if now.get(name) != value]
+    if other:
+        remedy = "resume with the version that began it (config.yaml names it), or train anew"
+        raise InputError("a resumed run keeps its choices", "; ".join(other), remedy)
+
+
+def surroundings(processes: int) -> dict[str, str]:
+    """What may change the last bits of a result: versions, processor, threads and processes."""
+    machine = {"processor": processor(), "threads": str(torch.get_num_threads()), "processes": str(processes)}
+    return {**versions(), **machine}
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What is different from when the run was saved, in words; empty where nothing is."""
+    return ", ".join(
+        f"{name} {now.get(name)} instead of {value}" for name, value in before.items() if now.get(name) != value
+    )

@@ -1,0 +1,161 @@
+"""What the processes of tests/training/test_processes.py do, each for itself: nursery.py starts them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from convolve.data.records import ResidentImages, Split
+from convolve.training.augment import Movement
+from convolve.training.fit import fit
+from convolve.training.layers import exchanged
+from convolve.training.measure import measure
+from convolve.training.options import Options
+from convolve.training.processes import joined
+from convolve.training.records import Silent, State
+
+CPU = torch.device("cpu")
+
+
+def split(name: str, count: int, seed: int) -> Split:
+    """Pictures of 6x7 whose class is the brighter half: left or right."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 2, (count,), generator=generator)
+    pixels = torch.randint(0, 120, (count, 1, 6, 7), generator=generator)
+    for index, label in enumerate(labels.tolist()):
+        pixels[index, :, :, 4 * label : 4 * label + 3] += 60
+    sizes = torch.tensor([6, 7], dtype=torch.int32).expand(count, 2)
+    return Split(name, ResidentImages(pixels.to(torch.uint8)), labels, [f"{name}/{i}" for i in range(count)], sizes)
+
+
+def normalise(batch: torch.Tensor) -> torch.Tensor:
+    return batch.float() / 255 - 0.3
+
+
+class Net(nn.Module):
+    """With everything that a division of the batch could change: batch statistics of maps and of vectors, dropout, a loss of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.2), nn.Flatten())
+        self.head = nn.Sequential(nn.Linear(80, 8), nn.BatchNorm1d(8, momentum=None), nn.Dropout(0.3), nn.Linear(8, 2))
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.head(self.body(x))
+
+    def loss(self, output: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+        hits = nn.functional.one_hot(labels, 2).to(output.dtype)
+        return (output.softmax(1) - hits).square().sum(1).mean() + 0.1 * nn.functional.cross_entropy(output, labels)
+
+
+def net_of(seed: int) -> Net:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Net()
+
+
+def options(**changes: Any) -> Options:
+    chosen: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": 16,
+        "optimizer": "adamw",
+        "lr": 0.01,
+        "weight_decay": 0.01,
+        "label_smoothing": 0.1,
+        "schedule": "onecycle",
+        "seed": 5,
+        "device": "cpu",
+        "movement": Movement(0.1, 0.1, 10),
+    }
+    return Options(**(chosen | changes))
+
+
+def train(folder: str, optimizer: str = "sgd") -> None:
+    """Two epochs of batches of 16, the last of two images: parts of 6, 5 and 5, and of 1, 1 and none."""
+    with joined() as processes:
+        net = net_of(processes.rank)  # the first one's weights count
+        states: list[State] = []
+        history = fit(
+            net,
+            split("train", 98, 0),
+            split("validation", 41, 1),
+            normalise,
+            options(optimizer=optimizer),
+            Silent(),
+            save_best=lambda record: None,
+            save_state=states.append,
+            processes=processes,
+        )
+        few = measure(net, split("few", 2, 3), normalise, CPU, processes)
+        content = {
+            "net": net.state_dict(),
+            "history": [astuple(record)[:6] for record in history],
+            "optimizer": {name: t for name, t in states[-1].tensors.items() if name.startswith("optimizer.")},
+            "few": few.probabilities,
+            "threads": torch.get_num_threads(),
+        }
+        torch.save(content, Path(folder) / f"{processes.size}-{processes.rank}.pt")
+
+
+def gradients(folder: str) -> None:
+    """One step's gradients in float64, of a batch that is divided unevenly."""
+    with joined() as processes:
+        net = net_of(0).double()
+        images, labels = normalise(split("x", 7, 4).images.batch(torch.arange(7))).double(), split("x", 7, 4).labels
+        with exchanged(net, processes) as step:
+            part = processes.share(torch.arange(7))
+            step.begin(1, 2, part)
+            output = net(images[part.indices].requires_grad_())
+            (net.loss(output, labels[part.indices], 0.0) * part.fraction).backward()
+            processes.sum_gradients(net.parameters())
+        found = {name: p.grad for name, p in net.named_parameters()}
+        torch.save(found | dict(net.named_buffers()), Path(folder) / f"gradients-{processes.size}-{processes.rank}.pt")
+
+
+def lose(folder: str) -> None:
+    """The last process ends without a word; the others say how they noticed."""
+    from convolve.training.processes import LostProcessError
+
+    with joined() as processes:
+        processes.sums([1.0])
+        if processes.rank == processes.size - 1:
+            os._exit(3)
+        try:
+            processes.sums([2.0])
+        except LostProcessError as error:
+            (Path(folder) / f"lost-{processes.rank}").write_text(str(error), encoding="utf-8")
+
+
+def disagree(folder: str) -> None:
+    """An error of one process is every process's; one that only the first meets is told to all; data must be the same."""
+    from convolve.errors import ConvolveError, InputError, UsageError
+
+    said = []
+    with joined() as processes:
+        try:
+            with processes.all_or_none():
+                if processes.rank == 1:
+                    raise UsageError("a rule", "received", "a remedy")
+        except UsageError as error:
+            said.append((str(error), error.told))
+
+        def make() -> int:
+            raise InputError("cannot", "why", "fix")
+
+        try:
+            processes.from_first(make)
+        except InputError as error:
+            said.append((str(error), error.told))
+        try:
+            processes.same("data", {"train": "a" if processes.first else "b"})
+        except ConvolveError as error:
+            said.append((str(error), error.told))
+        said.append((str(processes.from_first(lambda: processes.rank + 10)), False))
+        said.append((str(processes.largest(processes.rank, -processes.rank)), False))
+    torch.save(said, Path(folder) / f"said-{processes.rank}.pt")
