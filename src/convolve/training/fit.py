@@ -9,11 +9,11 @@ validation loss; the test images are not seen here.
 from __future__ import annotations
 
 import copy
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,10 +21,15 @@ from torch.nn import functional as F
 
 from convolve.data.image_folder import prefetched
 from convolve.data.records import Split
-from convolve.errors import ConvolveError, InterruptedRunError
+from convolve.errors import InterruptedRunError
+from convolve.training.finite import check_loss, check_validation, check_weights
+from convolve.training.freeze import begin_training
+from convolve.training.gradients import finish_gradients
 from convolve.training.measure import Normalise, measure
 from convolve.training.objective import objective
 from convolve.training.options import Options, optimizer_of, schedule_of
+from convolve.training.patience import finished
+from convolve.training.precision import forward
 from convolve.training.records import Epoch, Observer, State
 from convolve.training.stop import StopSignals
 
@@ -72,7 +77,8 @@ def fit(
     `after_step` is called with the number of steps that the whole run has done: 0 before the first one, then after each, and before
     the state is saved; a resumed run goes on counting.
 
-    Raises InterruptedRunError after saving, when Ctrl-C or SIGTERM asked to stop; ConvolveError when the loss is not finite.
+    Raises InterruptedRunError after saving, when Ctrl-C or SIGTERM asked to stop; NotFiniteError, before the step, when an
+    input, a weight, the loss or a gradient is not finite.
     """
     device = torch.device(options.device)
     batches = _batch_bounds(len(train.labels), options.batch_size)
@@ -88,9 +94,9 @@ def fit(
         after_step(0)
 
     with _forked_random_state(device), StopSignals() as signals:
-        while progress.epoch < options.epochs:
+        while not finished(progress.history, options):
             order = epoch_order(options.seed, progress.epoch, len(train.labels))
-            net.train()
+            begin_training(net, options.freeze)
             parts = [order[first:last] for first, last in batches]
             pictures = prefetched(train.images, parts[progress.step :])
             for step in range(progress.step, len(batches)):
@@ -99,13 +105,15 @@ def fit(
                 indices = parts[step]
                 labels = train.labels[indices].to(device)
                 images = normalise(next(pictures).to(device))
-                output = net(options.movement.apply(images, options.seed, progress.epoch, indices))
+                images = options.movement.apply(images, options.seed, progress.epoch, indices)
+                output = forward(net, images, options)
                 loss, logits = objective(net, output, labels, options.label_smoothing)
                 value = loss.item()
-                if not math.isfinite(value):
-                    raise _diverged(value, progress.epoch + 1, step + 1, options)
+                names = partial(_names, train, indices)
+                check_loss(value, net, images, names, logits.shape[1], options, progress.epoch + 1, step + 1)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
+                finish_gradients(net, options, progress.epoch + 1, step + 1)
                 optimizer.step()
                 schedule.step()
                 progress.add(logits.detach(), labels)
@@ -116,13 +124,16 @@ def fit(
                     after_step(done)
                 observer.step(progress.epoch + 1, step + 1, len(batches), value)
                 if signals.requested is not None or time.monotonic() - saved_at > SAVE_SECONDS:
+                    check_weights(net, options, progress.epoch + 1, step + 1)
                     save_state(_state(net, optimizer, schedule, progress))
                     saved_at = time.monotonic()
                 if signals.requested is not None:
                     raise InterruptedRunError(f"stopped after epoch {progress.epoch + 1}, step {step + 1}, and saved")
+            check_weights(net, options, progress.epoch + 1, len(batches))
             record = _finish_epoch(
                 net, validation, normalise, progress, len(train.labels), optimizer.param_groups[0]["lr"], device
             )
+            check_validation(record.val_loss, options, record.epoch, len(batches))
             if record.best:
                 save_best(record)
             save_state(_state(net, optimizer, schedule, progress))
@@ -144,7 +155,7 @@ def seconds_per_epoch(net: torch.nn.Module, train: Split, normalise: Normalise, 
             started = time.perf_counter()
             indices = torch.arange(first, last)
             images = options.movement.apply(normalise(train.images.batch(indices).to(device)), 0, 0, indices)
-            loss, _ = objective(trial, trial(images), train.labels[indices].to(device))
+            loss, _ = objective(trial, forward(trial, images, options), train.labels[indices].to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -236,10 +247,8 @@ def _seed_random_layers(device: torch.device, seed: int) -> None:
         torch.get_device_module(device).manual_seed(seed)
 
 
-def _diverged(value: float, epoch: int, step: int, options: Options) -> ConvolveError:
-    received = f"it is {value} at epoch {epoch}, step {step}, with lr {options.lr:g}"
-    remedy = f"try --lr {options.lr / 10:g}; the best weights of the epochs before are kept"
-    return ConvolveError("the loss must stay finite", received, remedy)
+def _names(train: Split, indices: torch.Tensor) -> list[str]:
+    return [train.ids[index] for index in indices.tolist()]
 
 
 def _state(
