@@ -13,14 +13,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from convolve.data.components import principal_axes
 from convolve.data.load import load
+from convolve.data.preprocess import Preprocessing, normalise
 from convolve.data.preprocess import measure as measure_preprocessing
-from convolve.data.preprocess import normalise
 from convolve.data.records import Dataset
 from convolve.data.statistics import measure as measure_statistics
 from convolve.draw.style import write
 from convolve.draw.training import confusion, curves
-from convolve.errors import InputError, InterruptedRunError, UsageError
+from convolve.errors import InputError, InterruptedRunError, NotFiniteError, UnknownNameError, UsageError
+from convolve.jobs.augmentation import AUTO, movement_of, read
+from convolve.jobs.begin import Beginning, begin
 from convolve.jobs.choices import (
     Request,
     architecture_of,
@@ -33,14 +36,17 @@ from convolve.jobs.choices import (
 )
 from convolve.jobs.folder import STATE_FORMAT, RunFolder
 from convolve.jobs.log import RunLog, duration, say_choices, say_left_out
+from convolve.jobs.recipe import AMP_CHOICES, decide_precision, recipe_lines, set_dropout
 from convolve.jobs.results import Run, Score
 from convolve.jobs.snapshots import picture_filters, picture_movement, snapshot_steps
 from convolve.jobs.versions import processor, versions
-from convolve.models import source, spec, weights
+from convolve.models import source, spec
 from convolve.models.file import load_weights
 from convolve.models.file import read as read_file
 from convolve.models.file import write as write_file
+from convolve.training.augment_spec import with_pixels
 from convolve.training.fit import fit, seconds_per_epoch, steps_per_epoch
+from convolve.training.freeze import freeze as freeze_layers
 from convolve.training.measure import measure
 from convolve.training.options import Options
 from convolve.training.records import Epoch, Observer, Silent, State
@@ -64,6 +70,16 @@ def train(
     weights: str | os.PathLike[str] | None = None,
     stem: str | None = None,
     channels: int | None = None,
+    freeze: str | None = None,
+    dropout: float | None = None,
+    weight_decay: float | None = None,
+    l1: float | None = None,
+    label_smoothing: float | None = None,
+    schedule: str | None = None,
+    warmup: float | None = None,
+    patience: int | None = None,
+    clip: float | None = None,
+    amp: str = "auto",
     out: str | os.PathLike[str] | None = None,
     observer: Observer | None = None,
 ) -> Run:
@@ -74,7 +90,9 @@ def train(
     `model` is a name of `convolve.models`, a one-line spec ("conv 8 3, relu, gap, fc classes") or FILE.py:NAME, whose code then
     runs; without it smallnet, or lenet_relu for pictures below 28 pixels.
     `weights` is a .safetensors or .pth file to start from, with the network's own parameter names (torchvision's, where docs/models.md
-    says so); a classifier of another number of classes starts anew. `stem` "small" is for pictures much smaller than the
+    says so), an earlier run's folder or model file, or "torchvision", which downloads; a classifier for other classes starts anew.
+    `freeze` names layers that keep their weights ("features", "conv1, layer*", "all-but-last"). `augment` is a line of changes
+    ("flip, crop 4"); docs/training.md describes it and the rest of the recipe. `stem` "small" is for pictures much smaller than the
     network's own; `channels` 1 or 3 makes them grey or RGB.
     `snapshots` sets of weights are kept on the way, the random ones first and the last ones last, closer together at the beginning,
     where most happens: `convolve.explain_image` then shows how the network came about.
@@ -103,9 +121,21 @@ def train(
         weights=None if weights is None else str(weights),
         stem=stem,
         channels=channels,
+        freeze=freeze,
+        dropout=dropout,
+        weight_decay=weight_decay,
+        l1=l1,
+        label_smoothing=label_smoothing,
+        schedule=schedule,
+        warmup=warmup,
+        patience=patience,
+        clip=clip,
+        amp=amp,
     )
     _check(request)
-    return _run(request, None, out, device, workers, observer or Silent())
+    observer = observer or Silent()
+    request, beginning = begin(request, observer.say)
+    return _run(request, None, out, device, workers, observer, beginning)
 
 
 def resume(
@@ -138,7 +168,15 @@ class _Saved:
     values: Mapping[str, Any]
 
 
-def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers: int | None, observer: Observer) -> Run:
+def _run(
+    request: Request,
+    saved: _Saved | None,
+    out: Any,
+    device: str,
+    workers: int | None,
+    observer: Observer,
+    beginning: Beginning | None = None,
+) -> Run:
     started = time.perf_counter()
     data = load(
         request.data,
@@ -150,7 +188,10 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
         progress=observer.reading,
     )
     model = model_of(request, data.found)
-    options = options_of(request, model, len(data.train), device_of(device))
+    movement, why_moved = movement_of(request.augment, data)
+    options = options_of(request, model, len(data.train), device_of(device), movement)
+    if saved is not None and "options" in saved.values:  # a run keeps its choices, whatever is chosen today
+        options = replace(Options.from_dict(saved.values["options"]), device=options.device)
     architecture = architecture_of(request, model, data)
     fingerprint = _fingerprint(data)
     with torch.random.fork_rng(devices=[]):
@@ -158,9 +199,24 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
         net = source.rebuild(architecture, model if source.is_file(model) else None)
     if row_of(model) is None:
         _one_score_per_class(net, model, data)
-    start = "from scratch" if request.weights is None else _started(net, request.weights, saved is None)
-    net = net.to(options.device)
+    start = "from scratch" if request.weights is None else f"begun from {request.weights}"
+    set_dropout(net, options.dropout)
     preprocessing = measure_preprocessing(data)
+    if beginning is not None:
+        start, preprocessing = beginning.start(net, data.classes), beginning.normalised(preprocessing)
+    if saved is not None and "preprocessing" in saved.values:
+        preprocessing = Preprocessing.from_dict(saved.values["preprocessing"])
+    frozen = freeze_layers(net, options.freeze) if options.freeze else None
+    net = net.to(options.device)
+    axes = principal_axes(data.train.images) if options.movement.pca else ()
+    options = replace(options, movement=with_pixels(options.movement, preprocessing.mean, preprocessing.std, axes))
+
+    def prepare(batch: torch.Tensor) -> torch.Tensor:
+        return normalise(batch, preprocessing)
+
+    precision = "bfloat16, as asked" if options.amp == "bf16" else ""
+    if saved is None and request.amp == "auto" and torch.device(options.device).type != "cpu":
+        options, precision = decide_precision(net, data.train, prepare, options)
     if saved is not None:
         _same_data(saved.values["fingerprint"], fingerprint)
     place = (
@@ -169,10 +225,12 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
     log = RunLog(place.log, observer)
     if saved is not None:
         log.say(f"resumed   {place.path}")
-    say_choices(log, data, request, model, net, options, start)
+    begun = beginning.lines(preprocessing) if beginning is not None else ()
+    recipe = recipe_lines(options, why_moved, frozen, precision)
+    say_choices(log, data, request, model, net, options, start, begun, recipe)
     config = {
         "request": asdict(request),
-        "options": asdict(options),
+        "options": options.to_dict(),
         "architecture": architecture,
         "data": {
             "origin": data.origin,
@@ -190,15 +248,12 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
         "preprocessing": preprocessing.to_dict(),
         "statistics": measure_statistics(data.train).to_dict(),
         "data": data.name,
-        "options": asdict(options),
+        "options": options.to_dict(),
         "versions": versions(),
     }
     if saved is None:
         place.write_config(config)
         place.write_split(data)
-
-    def prepare(batch: torch.Tensor) -> torch.Tensor:
-        return normalise(batch, preprocessing)
 
     def save_best(record: Epoch) -> None:
         score = {"accuracy": record.val_acc, "loss": record.val_loss, "images": len(data.validation)}
@@ -209,6 +264,7 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
     def save_state(state: State) -> None:
         place.state.parent.mkdir(exist_ok=True)
         values = {"request": asdict(request), "fingerprint": fingerprint, "training": dict(state.values)}
+        values |= {"options": options.to_dict(), "preprocessing": preprocessing.to_dict()}
         write_file(place.state, state.tensors, values, STATE_FORMAT)
         place.write_metrics([Epoch(**row) for row in state.values["progress"]["history"]])
 
@@ -241,6 +297,10 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
         command = f"convolve train --resume {place.path}"
         log.say(f"stopped   resume with: {command}")
         raise InterruptedRunError(stopped.rule, str(place.path), f"go on with: {command}") from None
+    except NotFiniteError as error:
+        raise _with_last_good(error, place, request, log) from None
+    if len(history) < options.epochs:
+        log.say(f"stopped   {options.patience} epochs were not better, as --patience asked")
     return _finish(place, log, net, data, prepare, options, model, history, card, started)
 
 
@@ -306,17 +366,24 @@ def _check(request: Request) -> None:
             spec.parse(request.model)
         else:
             row_of(request.model)
-    if request.weights is not None and not Path(request.weights).is_file():
-        weights.read(request.weights)  # it says what is wrong
+    if request.amp not in AMP_CHOICES:
+        raise UnknownNameError.of("choice of --amp", request.amp, AMP_CHOICES)
+    if request.augment.strip().lower() != AUTO:
+        read(request.augment)
 
 
-def _started(net: nn.Module, path: str, fresh: bool) -> str:
-    """Put the weight file into the network (a resumed run brings its own weights), and say what was taken."""
-    if not fresh:
-        return f"begun from {path}"
-    taken = weights.put(net, weights.read(path), path)
-    anew = f", {' and '.join(taken.anew)} anew: the file has other classes" if taken.anew else ""
-    return f"from {path} ({taken.tensors} tensors{anew})"
+def _with_last_good(error: NotFiniteError, place: RunFolder, request: Request, log: RunLog) -> NotFiniteError:
+    """The error, with where the last good weights are and how to go on from them."""
+    data = request.data or "digits"
+    if place.model.exists():
+        epoch = read_file(place.model)[1]["metrics"]["best_epoch"]
+        kept = f"the best weights so far (epoch {epoch}) are whole: {place.model}"
+        command = f"convolve train {data} --weights {place.path} and these"
+        remedy = f"{error.remedy}; {kept}; go on from them with: {command}"
+    else:
+        remedy = f"{error.remedy}; no epoch was finished, so there are no weights to keep"
+    log.say(f"stopped   {error.rule}: {error.received}; {remedy}")
+    return NotFiniteError(error.rule, error.received, remedy)
 
 
 def _one_score_per_class(net: nn.Module, model: str, data: Dataset) -> None:

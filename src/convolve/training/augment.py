@@ -151,7 +151,8 @@ def uniform(seed: int, epoch: int, indices: torch.Tensor, count: int) -> torch.T
 
 def _normal(draws: torch.Tensor) -> torch.Tensor:
     """Standard normal numbers from uniform ones of 24 bits, float64: the inverse of the distribution, at the middle of each step."""
-    return torch.special.ndtri(draws + 2.0**-25)
+    numbers: torch.Tensor = torch.special.ndtri(draws + 2.0**-25)
+    return numbers
 
 
 @lru_cache(maxsize=2)

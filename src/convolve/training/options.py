@@ -56,9 +56,9 @@ class Options:
         ):
             if name not in known:
                 raise UnknownNameError.of(kind, name, known)
-        for rule, value, holds, remedy in _rules(self):
-            if value is not None and not holds:
-                raise UsageError(rule, f"got {value:g}", remedy)
+        for rule, number, holds, remedy in _rules(self):
+            if number is not None and not holds:
+                raise UsageError(rule, f"got {number:g}", remedy)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and strings, for JSON and YAML."""
