@@ -135,7 +135,7 @@ def _source(architecture: Mapping[str, Any]) -> str | None:
     name, variant = architecture["name"], architecture.get("variant")
     if is_file(name):
         return None
-    return name if variant is None else f"{name}-{variant}"
+    return name if variant is None or find(name)[0].default.name == variant else f"{name}-{variant}"
 
 
 def _is_ours(path: Path) -> bool:

@@ -58,9 +58,9 @@ def recipe_lines(options: Options, why_moved: str, frozen: Frozen | None, precis
     extras = [
         (options.dropout is not None, f"dropout {options.dropout or 0:g} in every dropout layer"),
         (options.l1 > 0, f"L1 {options.l1:g} on weights, not on biases and normalisation"),
-        (options.warmup is not None, f"the rate rises for {options.warmup or 0:g} epochs"),
-        (options.patience is not None, f"stops after {options.patience} epochs that are not better"),
-        (options.clip is not None, f"gradients clipped to norm {options.clip or 0:g}"),
+        (options.warmup is not None, f"warm-up {options.warmup or 0:g} epochs"),
+        (options.patience is not None, f"patience {options.patience} epochs"),
+        (options.clip is not None, f"gradients clipped to the norm {options.clip or 0:g}"),
     ]
     said = ", ".join(text for holds, text in extras if holds)
     if said:

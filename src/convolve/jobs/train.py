@@ -374,12 +374,13 @@ def _check(request: Request) -> None:
 
 def _with_last_good(error: NotFiniteError, place: RunFolder, request: Request, log: RunLog) -> NotFiniteError:
     """The error, with where the last good weights are and how to go on from them."""
-    data = request.data or "digits"
     if place.model.exists():
         epoch = read_file(place.model)[1]["metrics"]["best_epoch"]
-        kept = f"the best weights so far (epoch {epoch}) are whole: {place.model}"
-        command = f"convolve train {data} --weights {place.path} and these"
+        kept = f"the best weights so far, of epoch {epoch}, are whole: {place.model}"
+        command = f"convolve train {request.data or 'digits'} --weights {place.path} --lr …"
         remedy = f"{error.remedy}; {kept}; go on from them with: {command}"
+    elif request.weights is not None:
+        remedy = f"{error.remedy}; no epoch was finished: begin again from {request.weights}"
     else:
         remedy = f"{error.remedy}; no epoch was finished, so there are no weights to keep"
     log.say(f"stopped   {error.rule}: {error.received}; {remedy}")
