@@ -7,6 +7,7 @@
     │   └── DeclinedError          2: the named algorithm cannot serve this problem; gives its reason
     ├── InputError                 3: the data, image or file cannot be used
     │   └── ModelFileError         3: the model file is corrupt, truncated or not ours
+    ├── NotFiniteError             1: training met NaN or infinity, and stopped before the step
     ├── CheckFailedError           4: a check that the user asked for did not pass
     └── InterruptedRunError        130: stopped by the user after saving (143: by SIGTERM)
 
@@ -72,6 +73,10 @@ class CheckFailedError(ConvolveError):
     """A check that the user asked for did not pass."""
 
     exit_code = 4
+
+
+class NotFiniteError(ConvolveError):
+    """Training met a number that is not finite (or a loss beyond reason) and stopped before that step was applied."""
 
 
 class InterruptedRunError(ConvolveError):

@@ -26,9 +26,19 @@ def train(
     val_split: float | None = None,
     augment: str | None = None,
     snapshots: int | None = None,
-    weights: Path | None = None,
+    weights: str | None = None,
     stem: str | None = None,
     channels: int | None = None,
+    freeze: str | None = None,
+    dropout: float | None = None,
+    weight_decay: float | None = None,
+    l1: float | None = None,
+    label_smoothing: float | None = None,
+    schedule: str | None = None,
+    warmup: float | None = None,
+    patience: int | None = None,
+    clip: float | None = None,
+    amp: str | None = None,
     out: Annotated[Path | None, Parameter(("--out", "-o"))] = None,
     resume: Path | None = None,
     device: Device = "auto",
@@ -63,15 +73,37 @@ def train(
     val_split
         Part of the training images held out for validation, 0 to 1. [default: the data's own, else 0.2]
     augment
-        gentle: small shifts, turns and changes of scale, never flips; none; or auto: gentle below 20,000 images.
+        How images change in every epoch: a line such as "flip, crop 4, shift 0.1, rotate 10, scale 0.1, noise 0.05, colour 0.2, pca",
+        the words gentle (shift, rotate, scale) or none, or auto: RGB pictures flip and crop, fewer than 20,000 grey ones gentle.
     snapshots
         Keep this many sets of weights, from random to trained, for `convolve explain`. [default: 0]
     weights
-        Start from this .safetensors or .pth file: weights published under torchvision's names, or a state dict of yours.
+        Start from this .safetensors or .pth file (published under torchvision's names, or a state dict of yours), from an earlier run
+        (its folder or model.safetensors), or from torchvision, which downloads the published file for --model.
     stem
         small: the network's first layers for small pictures, where it has such; paper: as published. [default: paper]
     channels
         1 makes the pictures grey, 3 RGB. [default: as they are]
+    freeze
+        Layers that keep their weights, by name or pattern: features, "conv1, layer[12]*", or all-but-last. [default: none]
+    dropout
+        The probability of every dropout layer of the network. [default: as the network was made]
+    weight_decay
+        L2, not on biases and normalisation. [default: the model's]
+    l1
+        Weight of the sum of absolute weights, not on biases and normalisation. [default: 0]
+    label_smoothing
+        0 to 1. [default: the model's]
+    schedule
+        constant, cosine or onecycle: how the learning rate goes. [default: the model's]
+    warmup
+        Epochs in which the rate rises to its peak. [default: 0; onecycle: three tenths of all]
+    patience
+        Stop after so many epochs that are not better; the best epoch's weights are kept anyway. [default: never]
+    clip
+        The largest norm of the gradients together. [default: not clipped]
+    amp
+        bf16, off, or auto: on a CPU off, elsewhere what a few timed steps show to be faster; it is stored with the run.
     out
         The run's folder, which must not exist yet. [default: runs/DATA-MODEL, then -2, -3, …]
     resume
@@ -94,6 +126,16 @@ def train(
         "weights": weights,
         "stem": stem,
         "channels": channels,
+        "freeze": freeze,
+        "dropout": dropout,
+        "weight_decay": weight_decay,
+        "l1": l1,
+        "label_smoothing": label_smoothing,
+        "schedule": schedule,
+        "warmup": warmup,
+        "patience": patience,
+        "clip": clip,
+        "amp": amp,
         "out": out,
     }
     given = {name: value for name, value in choices.items() if value is not None}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from convolve.data.records import Dataset
-from convolve.errors import UnknownNameError, UsageError
+from convolve.errors import UsageError
 from convolve.models import MODELS, Recipe, Variant, find
 from convolve.models.source import is_file, is_spec
 from convolve.training.augment import Movement
@@ -19,11 +19,9 @@ from convolve.training.options import Options
 FEWEST_STEPS = 10  # an epoch has at least so many; the batch shrinks for it
 SMALLEST_BATCH = 2  # but not below what batch normalisation needs
 FEWEST_UPDATES = 800  # a run has at least so many; small data get more epochs for it
-FEW_IMAGES = 20_000  # below, the images are moved a little in every epoch, against overfitting
-AUGMENTS = ("auto", "none", "gentle")
-GENTLE = Movement(shift=0.08, scale=0.12, turn=10.0)
 DEFAULT_MODEL, DEFAULT_BELOW_28 = "smallnet", "lenet_relu"
 LARGEST_OWN = 64  # pictures for a network that is in no table keep their size up to this side
+TUNING = 0.3  # of the recipe's learning rate, where trained weights are to be kept and all layers learn
 USUAL_LR = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}  # where the model's recipe is for another optimizer
 
 
@@ -48,6 +46,16 @@ class Request:
     weights: str | None = None
     stem: str | None = None
     channels: int | None = None
+    freeze: str | None = None
+    dropout: float | None = None
+    weight_decay: float | None = None
+    l1: float | None = None
+    label_smoothing: float | None = None
+    schedule: str | None = None
+    warmup: float | None = None
+    patience: int | None = None
+    clip: float | None = None
+    amp: str = "auto"
 
     def __post_init__(self) -> None:
         if self.snapshots < 0 or self.snapshots == 1:
@@ -97,31 +105,42 @@ def short_name(model: str) -> str:
     return "spec" if is_spec(model) else model
 
 
-def options_of(request: Request, model: str, images: int, device: str) -> Options:
+def options_of(request: Request, model: str, images: int, device: str, movement: Movement | None = None) -> Options:
     recipe = Recipe() if row_of(model) is None else MODELS[find(model)[0].name].recipe
     optimizer = request.opt or recipe.optimizer
     usual = recipe.lr if optimizer == recipe.optimizer else USUAL_LR.get(optimizer, recipe.lr)
+    if request.weights is not None and request.freeze is None:
+        usual *= TUNING
     batch_size = (
         max(SMALLEST_BATCH, min(recipe.batch_size, images // FEWEST_STEPS))
         if request.batch_size is None
         else request.batch_size
     )
     updates = -(-images // max(1, batch_size))
-    if request.augment not in AUGMENTS:
-        raise UnknownNameError.of("augmentation", request.augment, AUGMENTS)
-    moved = request.augment == "gentle" or (request.augment == "auto" and images < FEW_IMAGES)
     return Options(
         epochs=max(recipe.epochs, -(-FEWEST_UPDATES // updates)) if request.epochs is None else request.epochs,
         batch_size=batch_size,
         optimizer=optimizer,
         lr=usual if request.lr is None else request.lr,
-        weight_decay=recipe.weight_decay,
-        label_smoothing=recipe.label_smoothing,
-        schedule=recipe.schedule,
+        weight_decay=recipe.weight_decay if request.weight_decay is None else request.weight_decay,
+        label_smoothing=recipe.label_smoothing if request.label_smoothing is None else request.label_smoothing,
+        schedule=request.schedule or recipe.schedule,
         seed=request.seed,
         device=device,
-        movement=GENTLE if moved else Movement(),
+        movement=movement or Movement(),
+        dropout=request.dropout,
+        l1=request.l1 or 0.0,
+        warmup=request.warmup,
+        patience=request.patience,
+        clip=request.clip,
+        amp="bf16" if request.amp == "bf16" else "off",  # "auto" is decided once the network is built
+        freeze=patterns_of(request.freeze),
     )
+
+
+def patterns_of(freeze: str | None) -> tuple[str, ...]:
+    """The layers of "conv1, layer1" one by one."""
+    return tuple(part.strip() for part in freeze.split(",") if part.strip()) if freeze else ()
 
 
 def device_of(name: str) -> str:

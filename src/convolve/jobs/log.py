@@ -50,9 +50,18 @@ class RunLog:
 
 
 def say_choices(
-    log: RunLog, data: Dataset, request: Request, model: str, net: nn.Module, options: Options, start: str
+    log: RunLog,
+    data: Dataset,
+    request: Request,
+    model: str,
+    net: nn.Module,
+    options: Options,
+    start: str,
+    begun: Sequence[str] = (),
+    more: Sequence[str] = (),
 ) -> None:
-    """Every choice, once, before training; `start` says where the weights come from."""
+    """Every choice, once, before training; `start` says where the weights come from, `begun` and `more` what else to say of
+    them and of the recipe."""
     for index, line in enumerate(data.said):
         log.say(f"{'data' if index == 0 else '':<10}{line}")
     say_left_out(log, data.quarantined)
@@ -65,16 +74,16 @@ def say_choices(
     log.say(
         f"model     {model}{stem}, {data.channels}x{h}x{w} in, {len(data.classes)} classes, {parameters:,} parameters, {start}"
     )
+    for line in begun:
+        log.say(line if line.startswith("weights") else f"          {line.strip()}")
     smoothing = f", label smoothing {options.label_smoothing:g}" if options.label_smoothing else ""
     log.say(
         f"train     {options.epochs} epochs, batch {options.batch_size}, {options.optimizer} lr {options.lr:g} ({options.schedule}), "
         f"weight decay {options.weight_decay:g}{smoothing}, seed {options.seed}, on {options.device}"
         + (f" with {torch.get_num_threads()} threads" if options.device == "cpu" else "")
     )
-    if options.movement:
-        move = options.movement
-        largest = f"shift {move.shift:.0%}, scale {move.scale:.0%}, turn {move.turn:g} degrees"
-        log.say(f"          each image moves a little in every epoch: at most {largest}")
+    for line in more:
+        log.say(f"          {line}")
 
 
 def say_left_out(log: RunLog, files: Sequence[Quarantined]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ import torch
 from convolve.data.records import Dataset
 from convolve.errors import InputError
 from convolve.jobs.versions import processor, versions
-from convolve.training.options import Options
 
 
 def fingerprint(data: Dataset) -> dict[str, str]:
@@ -42,19 +40,13 @@ def same_data(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     raise InputError("a run can only be resumed on the same data", received, "put the data back, or train anew")
 
 
-def choices(options: Options, architecture: Mapping[str, Any]) -> dict[str, Any]:
-    """What was chosen, JSON-safe, without the device: that may change."""
-    plain: dict[str, Any] = json.loads(json.dumps({**asdict(options), "network": dict(architecture)}))
-    del plain["device"]
-    return plain
-
-
-def same_choices(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise InputError, naming what differs, when another version would choose otherwise than the run did."""
+def same_network(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise InputError, naming what differs, when another version would build another network than the run's."""
+    now = json.loads(json.dumps(now))
     other = [f"{name} is {now.get(name)}, was {value}" for name, value in before.items() if now.get(name) != value]
     if other:
         remedy = "resume with the version that began it (config.yaml names it), or train anew"
-        raise InputError("a resumed run keeps its choices", "; ".join(other), remedy)
+        raise InputError("a resumed run keeps its network", "; ".join(other), remedy)
 
 
 def surroundings(processes: int) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from convolve.data.records import Dataset
 from convolve.draw.style import write
 from convolve.draw.training import augmentation, filter_sheet
 from convolve.explain.filters import first_filters
+from convolve.training.augment_spec import describe
 from convolve.training.options import Options
 
 SHEET_IMAGES, SHEET_EPOCHS = 6, 7  # of the picture of moved images
@@ -34,11 +36,10 @@ def picture_filters(net: nn.Module, data: Dataset, model: str, plots: Path) -> N
 
 
 def picture_movement(data: Dataset, options: Options, model: str, plots: Path) -> None:
-    """plots/augmentation.png: the first training images as they are, and as the first epochs moved them."""
+    """plots/augmentation.png: the first training images as they are, and as the first epochs changed them."""
     indices = torch.arange(min(SHEET_IMAGES, len(data.train)))
-    images = data.train.images.batch(indices).float()
-    move = options.movement
+    images = data.train.images.batch(indices).float() / 255
+    move = replace(options.movement, mean=(), std=())  # these are not normalised
     versions = [images, *(move.apply(images, options.seed, epoch, indices) for epoch in range(SHEET_EPOCHS))]
-    sheet = torch.stack(versions, 1).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-    largest = f"shift {move.shift:.0%}, scale {move.scale:.0%}, turn {move.turn:g}°"
-    write(augmentation(sheet, f"how {data.name} was moved for {model}: at most {largest}"), plots / "augmentation.png")
+    sheet = (torch.stack(versions, 1) * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    write(augmentation(sheet, f"{data.name} as {model} saw it: {describe(move)}"), plots / "augmentation.png")

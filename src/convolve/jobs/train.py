@@ -7,22 +7,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from convolve.data.components import principal_axes
 from convolve.data.image_folder import available_cores
 from convolve.data.load import load
+from convolve.data.preprocess import Preprocessing, normalise
 from convolve.data.preprocess import measure as measure_preprocessing
-from convolve.data.preprocess import normalise
 from convolve.data.records import Dataset
 from convolve.data.statistics import measure as measure_statistics
 from convolve.draw.style import write
 from convolve.draw.training import confusion, curves
-from convolve.errors import InterruptedRunError, UsageError
+from convolve.errors import InterruptedRunError, NotFiniteError, UnknownNameError, UsageError
 from convolve.files import only_writer
+from convolve.jobs.augmentation import AUTO, movement_of, read
+from convolve.jobs.begin import begin
 from convolve.jobs.choices import (
     Request,
     architecture_of,
@@ -35,17 +39,20 @@ from convolve.jobs.choices import (
 )
 from convolve.jobs.folder import RunFolder
 from convolve.jobs.log import RunLog, duration, say_choices, say_left_out
+from convolve.jobs.recipe import AMP_CHOICES, decide_precision, recipe_lines, set_dropout
 from convolve.jobs.results import Run, Score
-from convolve.jobs.resuming import choices, differences, fingerprint, same_choices, same_data, surroundings
+from convolve.jobs.resuming import differences, fingerprint, same_data, same_network, surroundings
 from convolve.jobs.snapshots import picture_filters, picture_movement, snapshot_steps
 from convolve.jobs.versions import processor, versions
-from convolve.models import source, spec, weights
+from convolve.models import source, spec
 from convolve.models.file import load_weights
 from convolve.models.file import read as read_file
 from convolve.models.file import write as write_file
 from convolve.ops.choose import Choices
 from convolve.ops.kept import kept_choices
+from convolve.training.augment_spec import with_pixels
 from convolve.training.fit import fit, seconds_per_epoch, steps_per_epoch
+from convolve.training.freeze import freeze as freeze_layers
 from convolve.training.layers import left_alone
 from convolve.training.measure import measure
 from convolve.training.options import Options
@@ -71,6 +78,16 @@ def train(
     weights: str | os.PathLike[str] | None = None,
     stem: str | None = None,
     channels: int | None = None,
+    freeze: str | None = None,
+    dropout: float | None = None,
+    weight_decay: float | None = None,
+    l1: float | None = None,
+    label_smoothing: float | None = None,
+    schedule: str | None = None,
+    warmup: float | None = None,
+    patience: int | None = None,
+    clip: float | None = None,
+    amp: str = "auto",
     out: str | os.PathLike[str] | None = None,
     observer: Observer | None = None,
 ) -> Run:
@@ -81,7 +98,9 @@ def train(
     `model` is a name of `convolve.models`, a one-line spec ("conv 8 3, relu, gap, fc classes") or FILE.py:NAME, whose code then
     runs; without it smallnet, or lenet_relu for pictures below 28 pixels.
     `weights` is a .safetensors or .pth file to start from, with the network's own parameter names (torchvision's, where docs/models.md
-    says so); a classifier of another number of classes starts anew. `stem` "small" is for pictures much smaller than the
+    says so), an earlier run's folder or model file, or "torchvision", which downloads; a classifier for other classes starts anew.
+    `freeze` names layers that keep their weights ("features", "conv1, layer*", "all-but-last"). `augment` is a line of changes
+    ("flip, crop 4"); docs/training.md describes it and the rest of the recipe. `stem` "small" is for pictures much smaller than the
     network's own; `channels` 1 or 3 makes them grey or RGB.
     `snapshots` sets of weights are kept on the way, the random ones first and the last ones last, closer together at the beginning,
     where most happens: `convolve.explain_image` then shows how the network came about.
@@ -110,6 +129,16 @@ def train(
         weights=None if weights is None else str(weights),
         stem=stem,
         channels=channels,
+        freeze=freeze,
+        dropout=dropout,
+        weight_decay=weight_decay,
+        l1=l1,
+        label_smoothing=label_smoothing,
+        schedule=schedule,
+        warmup=warmup,
+        patience=patience,
+        clip=clip,
+        amp=amp,
     )
     with _begun() as here:
         with here.processes.all_or_none():
@@ -195,6 +224,10 @@ def _run(
         observer = Silent()
     if workers is None and processes.size > 1:
         workers = max(1, available_cores() // processes.local_size)
+    state = None if saved is None else saved.state
+    beginning = None
+    if request.weights is not None and state is None:
+        request, beginning = processes.from_first(partial(begin, request, observer.say))
     with processes.all_or_none():
         data = load(
             request.data,
@@ -206,31 +239,49 @@ def _run(
             progress=observer.reading,
         )
         model = model_of(request, data.found)
-        options = options_of(request, model, len(data.train), device_of(processes.device(device)))
+        movement, why_moved = movement_of(request.augment, data)
+        options = options_of(request, model, len(data.train), device_of(processes.device(device)), movement)
+        if saved is not None and "options" in saved.values:  # a run keeps its choices, whatever is chosen today
+            options = replace(Options.from_dict(saved.values["options"]), device=options.device)
         architecture = architecture_of(request, model, data)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(request.seed)
             net = source.rebuild(architecture, model if source.is_file(model) else None)
         if row_of(model) is None:
             _one_score_per_class(net, model, data)
-        state = None if saved is None else saved.state
-        start = "from scratch" if request.weights is None else _started(net, request.weights, state is None)
+        start = "from scratch" if request.weights is None else f"begun from {request.weights}"
+        set_dropout(net, options.dropout)
+        preprocessing = measure_preprocessing(data)
+        if beginning is not None:
+            start, preprocessing = beginning.start(net, data.classes), beginning.normalised(preprocessing)
         found = fingerprint(data)
         if saved is not None and state is not None:
             same_data(saved.values["fingerprint"], found)
-            same_choices(saved.values.get("choices", {}), choices(options, architecture))
+            same_network(saved.values.get("architecture", architecture), architecture)
             weights_only = {
                 name.removeprefix("net."): tensor for name, tensor in state.tensors.items() if name.startswith("net.")
             }
             load_weights(net, weights_only, saved.folder.state)
+            if "preprocessing" in saved.values:
+                preprocessing = Preprocessing.from_dict(saved.values["preprocessing"])
+        frozen = freeze_layers(net, options.freeze) if options.freeze else None
         net = net.to(options.device)
-        preprocessing = measure_preprocessing(data)
+        axes = principal_axes(data.train.images) if options.movement.pca else ()
+        options = replace(options, movement=with_pixels(options.movement, preprocessing.mean, preprocessing.std, axes))
     processes.same("data", found)
+
+    def prepare(batch: torch.Tensor) -> torch.Tensor:
+        return normalise(batch, preprocessing)
+
+    precision = "bfloat16, as asked" if options.amp == "bf16" else ""
+    if state is None and request.amp == "auto" and torch.device(options.device).type != "cpu":
+        options, precision = processes.from_first(partial(decide_precision, net, data.train, prepare, options))
+        options = replace(options, device=device_of(processes.device(device)))
     name = f"{_slug(data.name)}-{_slug(short_name(model))}"
     place = saved.folder if saved is not None else processes.from_first(lambda: _claimed(out, name, here.closing))
     config = {
         "request": asdict(request),
-        "options": asdict(options),
+        "options": options.to_dict(),
         "architecture": architecture,
         "data": {
             "origin": data.origin,
@@ -252,7 +303,7 @@ def _run(
         "preprocessing": preprocessing.to_dict(),
         "statistics": measure_statistics(data.train).to_dict(),
         "data": data.name,
-        "options": asdict(options),
+        "options": options.to_dict(),
         "versions": versions(),
     }
     if processes.first and state is None:
@@ -265,16 +316,15 @@ def _run(
         other = differences(saved.values.get("surroundings", {}), surroundings(processes.size))
         if other:
             log.say(f"          {other}: the last bits of the result may differ from those of an uninterrupted run")
-    say_choices(log, data, request, model, net, options, start)
+    begun = beginning.lines(preprocessing) if beginning is not None else ()
+    recipe = recipe_lines(options, why_moved, frozen, precision)
+    say_choices(log, data, request, model, net, options, start, begun, recipe)
     if processes.size > 1:
         log.say(f"          {processes.size} processes divide each batch")
         for layer in left_alone(net):
             log.say(
                 f"          {layer} is not known to this package: each process computes it from its own part of a batch"
             )
-
-    def prepare(batch: torch.Tensor) -> torch.Tensor:
-        return normalise(batch, preprocessing)
 
     def save_best(record: Epoch) -> None:
         if not processes.first:
@@ -292,7 +342,9 @@ def _run(
         values = {
             "request": asdict(request),
             "fingerprint": found,
-            "choices": choices(options, architecture),
+            "options": options.to_dict(),
+            "preprocessing": preprocessing.to_dict(),
+            "architecture": architecture,
             "surroundings": surroundings(processes.size),
             "algorithms": here.algorithms,
             "training": dict(state.values),
@@ -326,6 +378,8 @@ def _run(
             after_step=after_step if wanted else None,
             processes=processes,
         )
+        if len(history) < options.epochs:
+            log.say(f"stopped   {options.patience} epochs were not better, as --patience asked")
         return _finish(place, log, net, data, prepare, options, model, history, card, started, processes)
     except InterruptedRunError as stopped:
         command = f"convolve train --resume {place.path}"
@@ -339,6 +393,8 @@ def _run(
         received = f"{lost.received}; this is process {processes.rank} of {processes.size}"
         remedy = f"go on from the last saved state, with any number of processes: {command}"
         raise LostProcessError(lost.rule, received, remedy) from lost
+    except NotFiniteError as error:
+        raise _with_last_good(error, place, request, log) from None
 
 
 def _finish(
@@ -413,17 +469,25 @@ def _check(request: Request) -> None:
             spec.parse(request.model)
         else:
             row_of(request.model)
-    if request.weights is not None and not Path(request.weights).is_file():
-        weights.read(request.weights)  # it says what is wrong
+    if request.amp not in AMP_CHOICES:
+        raise UnknownNameError.of("choice of --amp", request.amp, AMP_CHOICES)
+    if request.augment.strip().lower() != AUTO:
+        read(request.augment)
 
 
-def _started(net: nn.Module, path: str, fresh: bool) -> str:
-    """Put the weight file into the network (a resumed run brings its own weights), and say what was taken."""
-    if not fresh:
-        return f"begun from {path}"
-    taken = weights.put(net, weights.read(path), path)
-    anew = f", {' and '.join(taken.anew)} anew: the file has other classes" if taken.anew else ""
-    return f"from {path} ({taken.tensors} tensors{anew})"
+def _with_last_good(error: NotFiniteError, place: RunFolder, request: Request, log: RunLog) -> NotFiniteError:
+    """The error, with where the last good weights are and how to go on from them."""
+    if place.model.exists():
+        epoch = read_file(place.model)[1]["metrics"]["best_epoch"]
+        kept = f"the best weights so far, of epoch {epoch}, are whole: {place.model}"
+        command = f"convolve train {request.data or 'digits'} --weights {place.path} --lr …"
+        remedy = f"{error.remedy}; {kept}; go on from them with: {command}"
+    elif request.weights is not None:
+        remedy = f"{error.remedy}; no epoch was finished: begin again from {request.weights}"
+    else:
+        remedy = f"{error.remedy}; no epoch was finished, so there are no weights to keep"
+    log.say(f"stopped   {error.rule}: {error.received}; {remedy}")
+    return NotFiniteError(error.rule, error.received, remedy)
 
 
 def _one_score_per_class(net: nn.Module, model: str, data: Dataset) -> None:

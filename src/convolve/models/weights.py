@@ -61,8 +61,12 @@ def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return content
 
 
-def put(net: nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> Taken:
+def put(
+    net: nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike[str], same_classes: bool = True
+) -> Taken:
     """Put `tensors`, read from `path`, into `net` in place, by the rules above; raises ModelFileError naming what does not fit.
+
+    Without `same_classes` the classifier starts anew though its shape may fit: its rows mean other classes.
 
     >>> import convolve.models
     >>> net, other = (convolve.models.create("smallnet", num_classes=classes) for classes in (10, 3))
@@ -71,7 +75,11 @@ def put(net: nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike[s
     """
     own = net.state_dict()
     classifiers = [f"{path}.{part}" for path in _last(net) for part in ("weight", "bias")]
-    anew = tuple(name for name in classifiers if name in tensors and _other_classes(tensors[name], own[name]))
+    anew = tuple(
+        name
+        for name in classifiers
+        if name in tensors and name in own and (not same_classes or _other_classes(tensors[name], own[name]))
+    )
     left_out = tuple(name for name in tensors if name not in own and name.startswith(HEADS))
     wrong = [f"{name} is missing" for name in own if name not in tensors and not name.endswith(COUNTER)]
     wrong += [f"{name} is not in this network" for name in tensors if name not in own and name not in left_out]
@@ -106,9 +114,10 @@ def _pickled(path: Path) -> dict[str, Tensor]:
 
 
 def _last(net: nn.Module) -> list[str]:
-    """The paths of the fully connected layers that give scores: the network's last one, and those of its heads."""
+    """The paths of the layers that give scores: the last fully connected one, or without any the last convolution; and the heads'."""
     linear = [path for path, layer in net.named_modules() if isinstance(layer, nn.Linear)]
-    return [path for path in linear if path.startswith(HEADS) and path.endswith("fc2")] + linear[-1:]
+    matrices = [path for path, layer in net.named_modules() if any(p.ndim > 1 for p in layer.parameters(recurse=False))]
+    return [path for path in linear if path.startswith(HEADS) and path.endswith("fc2")] + (linear or matrices)[-1:]
 
 
 def _other_classes(theirs: Tensor, ours: Tensor) -> bool:

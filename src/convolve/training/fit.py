@@ -10,11 +10,11 @@ images are not seen here.
 from __future__ import annotations
 
 import copy
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,11 +22,16 @@ from torch.nn import functional as F
 
 from convolve.data.image_folder import prefetched
 from convolve.data.records import Split
-from convolve.errors import ConvolveError, InterruptedRunError
+from convolve.errors import InterruptedRunError
+from convolve.training.finite import check_loss, check_validation, check_weights
+from convolve.training.freeze import begin_training
+from convolve.training.gradients import finish_gradients
 from convolve.training.layers import exchanged
 from convolve.training.measure import Normalise, measure
 from convolve.training.objective import objective
 from convolve.training.options import Options, optimizer_of, schedule_of
+from convolve.training.patience import finished
+from convolve.training.precision import forward
 from convolve.training.processes import ALONE, Processes
 from convolve.training.records import Epoch, Observer, State
 from convolve.training.stop import StopSignals
@@ -79,7 +84,8 @@ def fit(
     With several `processes` all of them call this with the same arguments, and everything that is called back is called in each:
     the callbacks decide who writes. They see the same records and states.
 
-    Raises InterruptedRunError after saving, when Ctrl-C or SIGTERM asked to stop; ConvolveError when the loss is not finite.
+    Raises InterruptedRunError after saving, when Ctrl-C or SIGTERM asked to stop; NotFiniteError, before the step, when an
+    input, a weight, the loss or a gradient is not finite.
     """
     device = torch.device(options.device)
     batches = _batch_bounds(len(train.labels), options.batch_size)
@@ -100,9 +106,9 @@ def fit(
         StopSignals(patient=processes.size > 1) as signals,
         exchanged(net, processes) as now,
     ):
-        while progress.epoch < options.epochs:
+        while not finished(progress.history, options):
             order = epoch_order(options.seed, progress.epoch, len(train.labels))
-            net.train()
+            begin_training(net, options.freeze)
             parts = [processes.share(order[first:last]) for first, last in batches]
             pictures = prefetched(train.images, [part.indices for part in parts[progress.step :]])
             for step in range(progress.step, len(batches)):
@@ -112,17 +118,20 @@ def fit(
                 _seed_random_layers(device, _seed(options.seed, progress.epoch, step) + processes.rank)
                 labels = train.labels[part.indices].to(device)
                 images = normalise(next(pictures).to(device))
-                output = net(options.movement.apply(images, options.seed, progress.epoch, part.indices))
+                images = options.movement.apply(images, options.seed, progress.epoch, part.indices)
+                output = forward(net, images, options)
                 loss, logits = objective(net, output, labels, options.label_smoothing)
                 if part.fraction != 1:
                     loss = loss * part.fraction  # the parts of a batch add up to it
                 counted = _counted(logits.detach(), labels) if part.counts else (0.0, 0.0)
                 value, *counted_by_all = processes.sums((loss.item(), *counted))
-                if not math.isfinite(value):
-                    raise _diverged(value, progress.epoch + 1, step + 1, options)
+                here = (options, progress.epoch + 1, step + 1)
+                names = partial(_names, train, part.indices)
+                check_loss(value, net, images, names, logits.shape[1], *here, alone=processes.size == 1)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 processes.sum_gradients(net.parameters())
+                finish_gradients(net, *here)
                 optimizer.step()
                 schedule.step()
                 progress.add(*counted_by_all)
@@ -135,6 +144,7 @@ def fit(
                 due = processes.first and time.monotonic() - saved_at > SAVE_SECONDS
                 stop, save = processes.largest(signals.requested or 0, due)
                 if stop or save:
+                    check_weights(net, *here)
                     save_state(_state(net, optimizer, schedule, progress))
                     saved_at = time.monotonic()
                 if stop:
@@ -143,6 +153,7 @@ def fit(
                     )
                     stopped.exit_code = 128 + stop  # as a shell says it: 130 after Ctrl-C, 143 after SIGTERM
                     raise stopped
+            check_weights(net, options, progress.epoch + 1, len(batches))
             record = _finish_epoch(
                 net,
                 validation,
@@ -153,6 +164,7 @@ def fit(
                 device,
                 processes,
             )
+            check_validation(record.val_loss, options, record.epoch, len(batches))
             if record.best:
                 save_best(record)
             save_state(_state(net, optimizer, schedule, progress))
@@ -178,7 +190,7 @@ def seconds_per_epoch(
             started = time.perf_counter()
             indices = torch.arange(first, max(first + min(2, last - first), first + (last - first) // processes.size))
             images = options.movement.apply(normalise(train.images.batch(indices).to(device)), 0, 0, indices)
-            loss, _ = objective(trial, trial(images), train.labels[indices].to(device))
+            loss, _ = objective(trial, forward(trial, images, options), train.labels[indices].to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -277,10 +289,8 @@ def _seed_random_layers(device: torch.device, seed: int) -> None:
         torch.get_device_module(device).manual_seed(seed)
 
 
-def _diverged(value: float, epoch: int, step: int, options: Options) -> ConvolveError:
-    received = f"it is {value} at epoch {epoch}, step {step}, with lr {options.lr:g}"
-    remedy = f"try --lr {options.lr / 10:g}; the best weights of the epochs before are kept"
-    return ConvolveError("the loss must stay finite", received, remedy)
+def _names(train: Split, indices: torch.Tensor) -> list[str]:
+    return [train.ids[index] for index in indices.tolist()]
 
 
 def _state(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from convolve.training.augment import Movement
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "onecycle")
+AMPS = ("off", "bf16")
+CYCLE_WARMUP = 0.3  # of the steps, where onecycle is not told
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,13 @@ class Options:
     seed: int
     device: str
     movement: Movement = field(default_factory=Movement)
+    dropout: float | None = None  # of every dropout layer; None: as the network was made
+    l1: float = 0.0
+    warmup: float | None = None  # epochs in which the rate rises; None: the schedule's own
+    patience: int | None = None  # epochs without a better one after which training stops
+    clip: float | None = None  # the largest norm of all gradients together
+    amp: str = "off"
+    freeze: tuple[str, ...] = ()  # patterns of layers that do not train
 
     def __post_init__(self) -> None:
         for name, value in (("epochs", self.epochs), ("batch-size", self.batch_size)):
@@ -39,9 +49,27 @@ class Options:
         if self.weight_decay < 0 or not 0 <= self.label_smoothing < 1:
             received = f"got weight decay {self.weight_decay}, label smoothing {self.label_smoothing}"
             raise UsageError("weight decay must be >= 0, label smoothing in [0, 1)", received, "use 0 for none")
-        for kind, name, known in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES)):
+        for kind, name, known in (
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("schedule", self.schedule, SCHEDULES),
+            ("amp", self.amp, AMPS),
+        ):
             if name not in known:
                 raise UnknownNameError.of(kind, name, known)
+        for rule, number, holds, remedy in _rules(self):
+            if number is not None and not holds:
+                raise UsageError(rule, f"got {number:g}", remedy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and strings, for JSON and YAML."""
+        plain: dict[str, Any] = _listed(asdict(self))
+        return plain
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Options:
+        """The inverse of `to_dict`."""
+        values = {name: _tupled(value) for name, value in stored.items()}
+        return cls(**{**values, "movement": Movement(**{k: _tupled(v) for k, v in stored["movement"].items()})})
 
 
 def optimizer_of(options: Options, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -64,9 +92,54 @@ def schedule_of(options: Options, optimizer: torch.optim.Optimizer, steps: int) 
     """torch's learning-rate schedule over `steps` optimizer steps in all."""
     from torch.optim import lr_scheduler
 
+    rising = warmup_steps(options, steps)
     if options.schedule == "onecycle":
         # One step is not a cycle: torch divides by the length of a phase, which must not be zero.
-        return lr_scheduler.OneCycleLR(optimizer, max_lr=options.lr, total_steps=max(steps, 8), pct_start=0.3)
-    if options.schedule == "cosine":
-        return lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
-    return lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
+        total = max(steps, 8)
+        part = CYCLE_WARMUP if options.warmup is None else min(max(rising, 2), total - 2) / total
+        return lr_scheduler.OneCycleLR(optimizer, max_lr=options.lr, total_steps=total, pct_start=part)
+    flat = options.schedule == "constant"
+    after: lr_scheduler.LRScheduler = (
+        lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
+        if flat
+        else lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps - rising, 1))
+    )
+    if not rising:
+        return after
+    # The first step already moves: the rate rises from 1/(rising + 1) of its peak.
+    rise = lr_scheduler.LinearLR(optimizer, start_factor=1 / (rising + 1), total_iters=rising)
+    return lr_scheduler.SequentialLR(optimizer, [rise, after], milestones=[rising])
+
+
+def warmup_steps(options: Options, steps: int) -> int:
+    """How many of all `steps` the warm-up has."""
+    return round((options.warmup or 0.0) * steps / options.epochs)
+
+
+def _rules(options: Options) -> tuple[tuple[str, float | None, bool, str], ...]:
+    """(rule, value, whether it holds, remedy) of the choices that may be left out."""
+    warmup, clip, dropout = options.warmup, options.clip, options.dropout
+    cycle = options.schedule == "onecycle"
+    return (
+        ("dropout is a probability in [0, 1)", dropout, dropout is None or 0 <= dropout < 1, "use 0 for none"),
+        ("l1 must be a number >= 0", options.l1, 0 <= options.l1 < math.inf, "use 0 for none"),
+        ("patience must be at least 1 epoch", options.patience, (options.patience or 0) >= 1, "leave it out for none"),
+        ("clip must be a norm above 0", clip, clip is None or 0 < clip < math.inf, "leave it out for none"),
+        (
+            f"warmup is less than all {options.epochs} epochs, and 0 or more",
+            warmup,
+            warmup is None or 0 <= warmup < options.epochs,
+            f"use {max(0, min(3, options.epochs - 1))}",
+        ),
+        ("onecycle begins with a warm-up", warmup, not cycle or warmup != 0, "use the schedule cosine for none"),
+    )
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _listed(inner) for name, inner in value.items()}
+    return [_listed(inner) for inner in value] if isinstance(value, (tuple, list)) else value
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(inner) for inner in value) if isinstance(value, (tuple, list)) else value
