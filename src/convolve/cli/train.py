@@ -29,6 +29,8 @@ def train(
     weights: Path | None = None,
     stem: str | None = None,
     channels: int | None = None,
+    fit: str | None = None,
+    split: Path | None = None,
     out: Annotated[Path | None, Parameter(("--out", "-o"))] = None,
     resume: Path | None = None,
     device: Device = "auto",
@@ -72,6 +74,12 @@ def train(
         small: the network's first layers for small pictures, where it has such; paper: as published. [default: paper]
     channels
         1 makes the pictures grey, 3 RGB. [default: as they are]
+    fit
+        Pictures of other proportions than the network's are: crop (the middle is kept), pad (all is kept, between plain borders)
+        or stretch (distorted). [default: nothing to do, crop or pad, whichever the data needs]
+    split
+        Take this split: a CSV file with the columns image and part, such as split.csv of a run or what `convolve data check
+        --split` wrote. [default: the data's own, else by content]
     out
         The run's folder, which must not exist yet. [default: runs/DATA-MODEL, then -2, -3, …]
     resume
@@ -94,6 +102,8 @@ def train(
         "weights": weights,
         "stem": stem,
         "channels": channels,
+        "fit": fit,
+        "split": split,
         "out": out,
     }
     given = {name: value for name, value in choices.items() if value is not None}

@@ -9,6 +9,9 @@ from typing import Protocol
 import torch
 
 
+IMBALANCED = 1.5  # from here on: so many times the training images of the smallest class has the largest one
+
+
 class Images(Protocol):
     """Pictures of one size as uint8, in memory or decoded when a batch asks for them."""
 
@@ -98,6 +101,7 @@ class Dataset:
     test_count: int
     said: tuple[str, ...]
     resample: str = "bilinear"
+    fit: str = "stretch"
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:

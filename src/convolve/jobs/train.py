@@ -41,7 +41,7 @@ from convolve.models.file import load_weights
 from convolve.models.file import read as read_file
 from convolve.models.file import write as write_file
 from convolve.training.fit import fit, seconds_per_epoch, steps_per_epoch
-from convolve.training.measure import measure
+from convolve.training.measure import measure, metric_of
 from convolve.training.options import Options
 from convolve.training.records import Epoch, Observer, Silent, State
 
@@ -64,6 +64,8 @@ def train(
     weights: str | os.PathLike[str] | None = None,
     stem: str | None = None,
     channels: int | None = None,
+    fit: str = "auto",
+    split: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     observer: Observer | None = None,
 ) -> Run:
@@ -75,7 +77,8 @@ def train(
     runs; without it smallnet, or lenet_relu for pictures below 28 pixels.
     `weights` is a .safetensors or .pth file to start from, with the network's own parameter names (torchvision's, where docs/models.md
     says so); a classifier of another number of classes starts anew. `stem` "small" is for pictures much smaller than the
-    network's own; `channels` 1 or 3 makes them grey or RGB.
+    network's own; `channels` 1 or 3 makes them grey or RGB. `fit` ("crop", "pad" or "stretch") is what happens to pictures of other
+    proportions than the network's. `split` is a CSV file with the columns image and part, such as split.csv of another run.
     `snapshots` sets of weights are kept on the way, the random ones first and the last ones last, closer together at the beginning,
     where most happens: `convolve.explain_image` then shows how the network came about.
     `out` must not exist yet; it is runs/<data>-<model> in the current folder otherwise. The best epoch is chosen on
@@ -103,6 +106,8 @@ def train(
         weights=None if weights is None else str(weights),
         stem=stem,
         channels=channels,
+        fit=fit,
+        split=None if split is None else str(split),
     )
     _check(request)
     return _run(request, None, out, device, workers, observer or Silent())
@@ -125,7 +130,7 @@ def resume(
         received = f"{path} holds no {place.state.relative_to(path)}"
         raise InputError("only a run that saved a state can be resumed", received, "name a folder of convolve train")
     tensors, values = read_file(place.state, STATE_FORMAT)
-    request = Request(**values["request"])
+    request = Request(**{"fit": "stretch", **values["request"]})  # older states stretched, and say nothing of it
     return _run(
         request, _Saved(place, State(tensors, values["training"]), values), None, device, workers, observer or Silent()
     )
@@ -144,13 +149,15 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
         request.data,
         img_size=size_chooser(request),
         channels=request.channels,
+        fit=request.fit,
+        split=request.split,
         val_split=request.val_split,
         seed=request.seed,
         workers=workers,
         progress=observer.reading,
     )
     model = model_of(request, data.found)
-    options = options_of(request, model, len(data.train), device_of(device))
+    options = options_of(request, model, len(data.train), device_of(device), metric_of(data.train.labels))
     architecture = architecture_of(request, model, data)
     fingerprint = _fingerprint(data)
     with torch.random.fork_rng(devices=[]):
@@ -202,6 +209,8 @@ def _run(request: Request, saved: _Saved | None, out: Any, device: str, workers:
 
     def save_best(record: Epoch) -> None:
         score = {"accuracy": record.val_acc, "loss": record.val_loss, "images": len(data.validation)}
+        if record.val_balanced is not None:
+            score["balanced_accuracy"] = record.val_balanced
         write_file(
             place.model, net.state_dict(), {**card, "metrics": {"best_epoch": record.epoch, "validation": score}}
         )
@@ -265,7 +274,10 @@ def _finish(
         say_left_out(log, test.quarantined)
         place.write_split(data, test)
     outcomes = [(split, measure(net, split, prepare, device)) for split in (data.validation, test) if split is not None]
-    scores = {split.name: Score(outcome.accuracy, outcome.loss, len(split)) for split, outcome in outcomes}
+    scores = {
+        split.name: Score(outcome.accuracy, outcome.loss, len(split), outcome.balanced_accuracy)
+        for split, outcome in outcomes
+    }
     best_epoch = max(record.epoch for record in history if record.best)
     run = Run(
         folder=place.path,
@@ -277,6 +289,7 @@ def _finish(
         history=tuple(history),
         seconds=time.perf_counter() - started,
         files={},
+        metric=options.metric,
     )
     metrics = {"best_epoch": best_epoch} | {name: asdict(score) for name, score in scores.items()}
     write_file(place.model, net.state_dict(), {**card, "metrics": metrics})

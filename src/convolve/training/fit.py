@@ -2,8 +2,8 @@
 
 Exactness. The order of the images derives from (seed, epoch), their movements from (seed, epoch, image), and what random layers
 draw from (seed, epoch, step); nothing depends on global random state, so a run that was stopped and resumed equals an
-uninterrupted one, and the caller's state comes back as it was. The best epoch is chosen by validation accuracy, then by
-validation loss; the test images are not seen here.
+uninterrupted one, and the caller's state comes back as it was. The best epoch is chosen by validation accuracy (balanced,
+where `options.metric` says so), then by validation loss; the test images are not seen here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from convolve.data.image_folder import prefetched
 from convolve.data.records import Split
 from convolve.errors import ConvolveError, InterruptedRunError
-from convolve.training.measure import Normalise, measure
+from convolve.training.measure import BALANCED, Normalise, measure
 from convolve.training.objective import objective
 from convolve.training.options import Options, optimizer_of, schedule_of
 from convolve.training.records import Epoch, Observer, State
@@ -121,7 +121,7 @@ def fit(
                 if signals.requested is not None:
                     raise InterruptedRunError(f"stopped after epoch {progress.epoch + 1}, step {step + 1}, and saved")
             record = _finish_epoch(
-                net, validation, normalise, progress, len(train.labels), optimizer.param_groups[0]["lr"], device
+                net, validation, normalise, progress, len(train.labels), optimizer.param_groups[0]["lr"], options
             )
             if record.best:
                 save_best(record)
@@ -172,10 +172,10 @@ def _finish_epoch(
     progress: Progress,
     images: int,
     lr: float,
-    device: torch.device,
+    options: Options,
 ) -> Epoch:
     """Measure the validation images, append the epoch's record to the history and start the next epoch's sums."""
-    measured = measure(net, validation, normalise, device)
+    measured = measure(net, validation, normalise, torch.device(options.device))
     best = progress.best
     record = Epoch(
         epoch=progress.epoch + 1,
@@ -186,7 +186,8 @@ def _finish_epoch(
         lr=lr,
         seconds=progress.seconds,
         images_per_s=images / progress.seconds,
-        best=best is None or (measured.accuracy, -measured.loss) > (best.val_acc, -best.val_loss),
+        best=best is None or (measured.by(options.metric), -measured.loss) > (best.val_score, -best.val_loss),
+        val_balanced=measured.balanced_accuracy if options.metric == BALANCED else None,
     )
     progress.history.append(record)
     if record.best:

@@ -10,6 +10,7 @@ import torch
 
 from convolve.errors import UnknownNameError, UsageError
 from convolve.training.augment import Movement
+from convolve.training.measure import ACCURACY, BALANCED
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "onecycle")
@@ -29,6 +30,7 @@ class Options:
     seed: int
     device: str
     movement: Movement = field(default_factory=Movement)
+    metric: str = ACCURACY  # of the validation images: it chooses the best epoch
 
     def __post_init__(self) -> None:
         for name, value in (("epochs", self.epochs), ("batch-size", self.batch_size)):
@@ -39,7 +41,11 @@ class Options:
         if self.weight_decay < 0 or not 0 <= self.label_smoothing < 1:
             received = f"got weight decay {self.weight_decay}, label smoothing {self.label_smoothing}"
             raise UsageError("weight decay must be >= 0, label smoothing in [0, 1)", received, "use 0 for none")
-        for kind, name, known in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES)):
+        for kind, name, known in (
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("schedule", self.schedule, SCHEDULES),
+            ("metric", self.metric, (ACCURACY, BALANCED)),
+        ):
             if name not in known:
                 raise UnknownNameError.of(kind, name, known)
 
