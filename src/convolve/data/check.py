@@ -1,8 +1,8 @@
 """`check`: what a data set holds, and what is wrong with it, before training finds out.
 
-    look.py       every picture once       ->  Facts
-    likeness.py   who looks like whom      ->  groups of near duplicates
-    findings.py   one rule per fault       ->  Findings, the worst first
+look.py       every picture once       ->  Facts
+likeness.py   who looks like whom      ->  groups of near duplicates
+findings.py   one rule per fault       ->  Findings, the worst first
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from convolve.data.findings import NOTE, Finding, Likenesses, find, likenesses
 from convolve.data.load import array_source
-from convolve.data.look import Facts, look_at_files, look_at_splits
+from convolve.data.look import Facts, Unreadable, look_at_files, look_at_splits
 from convolve.data.records import Dataset, Split
 from convolve.data.source import Progress, Want, hold_out
 from convolve.errors import InputError
@@ -53,7 +53,7 @@ class Check:
     images: int
     parts: Mapping[str, int]
     classes: tuple[ClassCount, ...]
-    unreadable: int
+    unreadable: tuple[Unreadable, ...]
     heights: Spread | None
     widths: Spread | None
     formats: Mapping[str, int]
@@ -70,7 +70,10 @@ class Check:
     def to_json(self) -> dict[str, Any]:
         """JSON-safe values; docs/json.md describes them."""
         content = asdict(self)
-        content["findings"] = [{**asdict(row), "groups": [list(group) for group in row.groups]} for row in self.findings]
+        content["findings"] = [
+            {**asdict(row), "groups": [list(group) for group in row.groups]} for row in self.findings
+        ]
+        content["unreadable"] = [asdict(row) for row in self.unreadable]
         content["classes"] = [asdict(row) for row in self.classes]
         return content
 
@@ -83,9 +86,7 @@ class Check:
         return head + "<table><tr><th></th><th>finding</th><th>what to do</th></tr>" + "".join(rows) + "</table>"
 
 
-def check(
-    source: str | Path | None = None, *, workers: int | None = None, progress: Progress | None = None
-) -> Check:
+def check(source: str | Path | None = None, *, workers: int | None = None, progress: Progress | None = None) -> Check:
     """Examine a data set: whatever `load` takes, and image folders that it would refuse.
 
     Every picture is decoded once (JPEGs at a fraction of their size), `workers` threads at a time. Raises InputError when
@@ -158,7 +159,7 @@ def summed(facts: Facts, alike: Likenesses, started: float) -> Check:
         images=len(facts.seen),
         parts=dict(parts),
         classes=tuple(ClassCount(name, {part: by_class[name, part] for part in parts}) for name in names),
-        unreadable=len(facts.unreadable),
+        unreadable=tuple(facts.unreadable),
         heights=_spread([picture.h for picture in facts.seen]),
         widths=_spread([picture.w for picture in facts.seen]),
         formats=dict(Counter(picture.format for picture in facts.seen if picture.format).most_common()),

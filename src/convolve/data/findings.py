@@ -104,13 +104,14 @@ def too_little(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG0
     trained = {picture.label for picture in facts.seen if picture.part == "train"}
     gone = [label for label in facts.classes if label not in trained]
     parts = {picture.part for picture in facts.seen} | {bad.part for bad in facts.unreadable}
+    groups: tuple[tuple[str, ...], ...] = ()
     if "train" not in parts:
-        what, groups = "there are no training images", ()
+        what = "there are no training images"
     elif gone:
         what = f"{_classes(gone)} no training image that can be read"
         groups = tuple((f"{label}/",) for label in gone)
     elif len(facts.classes) < 2:
-        what, groups = f"there is one class only: {facts.classes[0]!r}", ()
+        what = f"there is one class only: {facts.classes[0]!r}"
     else:
         for part in sorted(parts):
             bad = [Quarantined(one.name, one.reason) for one in facts.unreadable if one.part == part]
@@ -130,7 +131,7 @@ def copies_across_parts(facts: Facts, alike: Likenesses) -> Finding | None:  # n
 
 
 def near_across_parts(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
-    return _across_parts("near-leak", "pictures have a near duplicate in another part", alike.near, near=True)
+    return _across_parts("near-leak", "pictures have a near duplicate in another part", alike.near)
 
 
 def copies_across_classes(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
@@ -143,7 +144,9 @@ def near_across_classes(facts: Facts, alike: Likenesses) -> Finding | None:  # n
 
 def unreadable(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
     bad = [one for one in facts.unreadable if not heic(one.name)]
-    return bad and Finding(
+    if not bad:
+        return None
+    return Finding(
         "unreadable",
         HARM,
         len(bad),
@@ -151,12 +154,14 @@ def unreadable(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG0
         "; ".join(f"{count:,} × {why}" for why, count in Counter(one.reason for one in bad).most_common(4)),
         "training leaves them out and says so; replace or remove them",
         tuple((one.name,) for one in bad),
-    ) or None
+    )
 
 
 def heic_files(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
     bad = [one for one in facts.unreadable if heic(one.name)]
-    return bad and Finding(
+    if not bad:
+        return None
+    return Finding(
         "heic",
         HARM,
         len(bad),
@@ -164,12 +169,14 @@ def heic_files(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG0
         "they are photos of a telephone; Pillow reads them with a plug-in only",
         "pip install pillow-heif, or convert them to JPEG",
         tuple((one.name,) for one in bad),
-    ) or None
+    )
 
 
 def loose(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
     names = [name for name, why in facts.aside if why == "in no class folder"]
-    return names and Finding(
+    if not names:
+        return None
+    return Finding(
         "loose",
         HARM,
         len(names),
@@ -177,13 +184,15 @@ def loose(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
         "without a class they cannot be learned from: they are left out",
         "move them into the folder of their class",
         tuple((name,) for name in names),
-    ) or None
+    )
 
 
 def nested_parts(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
     found = [(label, below) for label, below in facts.folders if below.lower() in NAMED_PARTS]
     named = [(label, label) for label in facts.classes if label.lower() in NAMED_PARTS]
-    return (found or named) and Finding(
+    if not (found or named):
+        return None
+    return Finding(
         "nested-parts",
         HARM,
         len(found) + len(named),
@@ -194,12 +203,14 @@ def nested_parts(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: AR
         ),
         "put parts at the top: DATA/train/cat/1.jpg, DATA/val/cat/2.jpg",
         tuple((f"{label}/{below}/",) for label, below in found) + tuple((f"{label}/",) for label, _ in named),
-    ) or None
+    )
 
 
 def alike_names(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
     groups = [[facts.classes[i] for i in places] for places in groups_of([_bare(name) for name in facts.classes])]
-    return groups and Finding(
+    if not groups:
+        return None
+    return Finding(
         "class-names",
         HARM,
         sum(map(len, groups)),
@@ -207,7 +218,7 @@ def alike_names(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG
         "; ".join(" and ".join(map(repr, group)) for group in groups[:3]) + " are learned as different classes",
         "merge the folders, if they mean the same",
         tuple(tuple(f"{name}/" for name in group) for group in groups),
-    ) or None
+    )
 
 
 def telltale(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
@@ -244,7 +255,9 @@ def telltale(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
 def near_across_the_split(facts: Facts, alike: Likenesses) -> Finding | None:
     """Copies share a side of the split that training would make; near duplicates need not."""
     groups = [group for group in alike.near if len({picture.name in facts.planned for picture in _training(group)}) > 1]
-    return groups and Finding(
+    if not groups:
+        return None
+    return Finding(
         "split-leak",
         HARM,
         sum(map(len, groups)),
@@ -252,7 +265,7 @@ def near_across_the_split(facts: Facts, alike: Likenesses) -> Finding | None:
         "validation then measures what was learned by heart, and its accuracy is too good",
         "write a split that keeps them together: --split split.csv, here and in training; or remove the duplicates",
         _names(groups),
-    ) or None
+    )
 
 
 def imbalance(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
@@ -273,7 +286,9 @@ def imbalance(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG00
 
 def few(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
     small = {label: count for label, count in _train_counts(facts).items() if count < FEW}
-    return small and Finding(
+    if not small:
+        return None
+    return Finding(
         "few",
         HARM,
         len(small),
@@ -281,13 +296,15 @@ def few(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
         ", ".join(f"{label!r} {count}" for label, count in list(small.items())[:5]),
         "add images; some hundred of each class make a network from scratch, fewer do with --weights",
         tuple((f"{label}/",) for label in small),
-    ) or None
+    )
 
 
 def missing_in_part(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
     parts = {part: {p.label for p in facts.seen if p.part == part} for part in ("validation", "test")}
     lacking = [(part, label) for part, has in parts.items() if has for label in facts.classes if label not in has]
-    return lacking and Finding(
+    if not lacking:
+        return None
+    return Finding(
         "missing-class",
         HARM,
         len(lacking),
@@ -295,13 +312,15 @@ def missing_in_part(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa:
         ", ".join(f"{part} has no {label!r}" for part, label in lacking[:4]),
         "add some, or its accuracy says nothing of them",
         tuple((f"{part}: {label}",) for part, label in lacking),
-    ) or None
+    )
 
 
 def copies(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
     groups = [group for group in alike.exact if not _crosses(group)]
     extra = sum(len(group) - 1 for group in groups)
-    return groups and Finding(
+    if not groups:
+        return None
+    return Finding(
         "duplicates",
         NOTE,
         extra,
@@ -309,20 +328,22 @@ def copies(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
         "a copy counts twice; the split keeps copies on one side",
         "remove all but one of each group",
         _names(groups),
-    ) or None
+    )
 
 
 def near(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
     groups = [group for group in alike.near if not _crosses(group)]
-    return groups and Finding(
+    if not groups:
+        return None
+    return Finding(
         "near-duplicates",
         NOTE,
         sum(map(len, groups)),
-        f"{_pictures(sum(map(len, groups)))} in {len(groups):,} groups are near duplicates within their class",
+        f"{_pictures(sum(map(len, groups)))} in {_groups(len(groups))} are near duplicates within their class",
         "frames of one film or versions of one photo teach less than their number promises",
         "keep one of each group, or keep groups on one side of the split: --split split.csv",
         _names(groups),
-    ) or None
+    )
 
 
 def one_colour(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
@@ -370,15 +391,22 @@ def colours(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
     said = [f"{grey:,} grey among colour, read as RGB"] if 0 < grey < len(facts.seen) else []
     said += [f"{clear:,} with transparency, laid on white"] if clear else []
     said += [f"{deep:,} of more than 8 bits, scaled to 8"] if deep else []
-    return said and Finding(
-        "colours", NOTE, grey + clear, f"pictures differ in colours: {'; '.join(said)}", "", "--channels 1 makes all grey"
-    ) or None
+    if not said:
+        return None
+    return Finding(
+        "colours",
+        NOTE,
+        grey + clear,
+        f"pictures differ in colours: {'; '.join(said)}",
+        "",
+        "--channels 1 makes all grey",
+    )
 
 
 def turned(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
     bad = [picture for picture in facts.seen if picture.turned]
     why = "other programs may show or learn them lying on their side"
-    return _of_pictures("exif-rotated", NOTE, bad, "rotated as their EXIF says", why, "nothing to do: it is handled")
+    return _of_pictures("exif-rotated", NOTE, bad, "turned by EXIF", why, "nothing to do: it is handled")
 
 
 def mislabelled(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
@@ -391,26 +419,30 @@ def mislabelled(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG
     formats = Counter(picture.format for picture in bad)
     why = ", ".join(f"{count:,} {'is' if count == 1 else 'are'} {name}" for name, count in formats.most_common(3))
     return _of_pictures(
-        "wrong-ending", NOTE, bad, "of another format than their name says", why, "nothing to do: content is what counts"
+        "wrong-ending", NOTE, bad, "of another format than the name says", why, "nothing to do: content is what counts"
     )
 
 
 def folders(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
     found = [(label, below) for label, below in facts.folders if below.lower() not in NAMED_PARTS]
-    return found and Finding(
+    if not found:
+        return None
+    return Finding(
         "folders",
         NOTE,
         len(found),
-        f"{len(found):,} folders below class folders are read as more images of the class",
-        "; ".join(f"{label}/{below}/" for label, below in found[:4]),
+        f"{len(found):,} folder{' is' if len(found) == 1 else 's are'} below class folders, read as more images of the class",
+        "",
         "move them up, if they are classes of their own",
         tuple((f"{label}/{below}/",) for label, below in found),
-    ) or None
+    )
 
 
 def other_files(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
     names = [name for name, why in facts.aside if why != "in no class folder"]
-    return names and Finding(
+    if not names:
+        return None
+    return Finding(
         "other-files",
         NOTE,
         len(names),
@@ -418,11 +450,13 @@ def other_files(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG
         "",
         "nothing to do: they are left out",
         tuple((name,) for name in names),
-    ) or None
+    )
 
 
 def hidden(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
-    return facts.hidden and Finding(
+    if not facts.hidden:
+        return None
+    return Finding(
         "hidden",
         NOTE,
         len(facts.hidden),
@@ -430,7 +464,7 @@ def hidden(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
         "",
         "nothing to do",
         tuple((name,) for name in facts.hidden),
-    ) or None
+    )
 
 
 RULES: tuple[Rule, ...] = (
@@ -464,7 +498,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def _across_parts(kind: str, what: str, groups: Sequence[Sequence[Seen]], near: bool = False) -> Finding | None:
+def _across_parts(kind: str, what: str, groups: Sequence[Sequence[Seen]]) -> Finding | None:
     crossing = [group for group in groups if len({picture.part for picture in group}) > 1]
     if not crossing:
         return None
@@ -474,7 +508,7 @@ def _across_parts(kind: str, what: str, groups: Sequence[Sequence[Seen]], near: 
         kind,
         HARM,
         count,
-        f"{count:,} {what}: " + ", ".join(f"{number:,} groups in {parts}" for parts, number in between.most_common()),
+        f"{count:,} {what}: " + ", ".join(f"{_groups(number)} in {parts}" for parts, number in between.most_common()),
         "what was learned by heart is then counted as understood: accuracy is too good",
         "remove them from the training part",
         _names(crossing),
@@ -536,6 +570,10 @@ def _files(count: int) -> str:
 
 def _pictures(count: int) -> str:
     return f"{count:,} picture{'' if count == 1 else 's'}"
+
+
+def _groups(count: int) -> str:
+    return f"{count:,} group{'' if count == 1 else 's'}"
 
 
 def _classes(names: Sequence[str]) -> str:

@@ -9,9 +9,10 @@ A picture is compared by its 16x16 RGB miniature. Two are near duplicates when b
 Drawings on a plain ground (digits, signs) resemble each other by their ground; for them every value must agree too, to within
 STRICT standard deviations.
 
-The limits were measured (docs/decisions.md). Up to FEW pictures are compared all with all, without the hash. In larger sets
-near duplicates agree in all bits of at least one of TABLES random choices of bits, but for a few in a thousand; a choice is of about
-log2(n) bits, so that its buckets hold few. The work grows as n log n until the data itself is full of likenesses.
+The limits were measured (docs/decisions.md). Up to FEW pictures are compared all with all, without the hash. More are sorted by their
+hash, in ORDERS random orders of its bits (those that divide the set well come early), and each is compared with its next NEIGHBOURS
+in every order: near duplicates, which differ in few bits, stand beside each other in one of them. The work grows as n log n,
+whatever the pictures are.
 """
 
 from __future__ import annotations
@@ -21,17 +22,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 SIDE = 16
-ALIKE = 0.95
-BITS = 8
+ALIKE, GREY_ALIKE = 0.95, 0.9
+BITS = 12
 STRICT = 0.7
 GROUND_LEVELS, GROUND_SHARE = 8, 0.4  # so many values within so many levels of their median are a plain ground
-TABLES = 16
 FEW = 256
-MOST_KEY_BITS = 24
+ORDERS, NEIGHBOURS = 24, 16
 PLAIN = 2.0  # a miniature whose values deviate less from their mean is no picture of anything: it is like every other
 PAIRS_AT_ONCE = 1 << 13
 ONES = np.array([byte.bit_count() for byte in range(256)], np.uint8)
-LARGE_BUCKET = 512
 
 
 def near_groups(miniatures: np.ndarray) -> list[list[int]]:
@@ -40,39 +39,41 @@ def near_groups(miniatures: np.ndarray) -> list[list[int]]:
     usable = np.flatnonzero(miniatures.reshape(len(miniatures), SIDE * SIDE * 3).std(1) >= PLAIN)
     if len(usable) < 2:
         return []
-    codes = signs(miniatures[usable])
-    hashed = len(usable) > FEW
+    small = miniatures[usable]
+    grey = small.mean(3, dtype=np.float32).reshape(len(small), SIDE * SIDE)
+    drawn = (np.abs(grey - np.median(grey, axis=1, keepdims=True)) <= GROUND_LEVELS).mean(1) >= GROUND_SHARE
+    codes = signs(grey)
     packed = np.packbits(codes, axis=1)
-    bits = min(MOST_KEY_BITS, int(np.log2(len(usable)))) if hashed else 0
-    draw = np.random.default_rng(0)
-    for _ in range(TABLES if hashed else 1):
-        keys = codes[:, draw.choice(64, bits, replace=False)] @ (1 << np.arange(bits))
-        for first, second in _same(keys):
-            close = ONES[packed[first] ^ packed[second]].sum(1) <= (BITS if hashed else 64)
-            a, b = usable[first[close]], usable[second[close]]
-            apart = group[a] != group[b]
-            a, b = a[apart], b[apart]
-            alike = _alike(miniatures[a], miniatures[b])
-            _connect(group, a[alike], b[alike])
+    grey -= grey.mean(1, keepdims=True)
+    grey /= np.maximum(np.linalg.norm(grey, axis=1, keepdims=True), 1e-6)
+    for first, second in _candidates(codes):
+        close = group[usable[first]] != group[usable[second]]
+        first, second = first[close], second[close]
+        if len(usable) > FEW:
+            close = ONES[packed[first] ^ packed[second]].sum(1) <= BITS
+            first, second = first[close], second[close]
+        close = np.einsum("ij,ij->i", grey[first], grey[second]) >= GREY_ALIKE  # a quick look, for most need no other
+        first, second = first[close], second[close]
+        close = _alike(small[first], small[second], drawn[first])
+        _connect(group, usable[first[close]], usable[second[close]])
     return groups_of(group.tolist())
 
 
-def signs(miniatures: np.ndarray) -> np.ndarray:
-    """bool [n, 64]: the signs of the lowest DCT frequencies of the grey miniatures."""
+def signs(grey: np.ndarray) -> np.ndarray:
+    """bool [n, 64]: the signs of the lowest DCT frequencies of grey miniatures, float32 [n, 256]."""
     low = sorted(
         ((i, j) for i in range(SIDE) for j in range(SIDE) if i + j), key=lambda at: (at[0] ** 2 + at[1] ** 2, at)
     )
     rows, columns = np.array(low[:64]).T
     waves = np.cos(np.pi * np.arange(SIDE)[:, None] * (np.arange(SIDE) + 0.5) / SIDE).astype(np.float32)
-    grey = miniatures.astype(np.float32).mean(3)
-    positive: np.ndarray = (waves @ grey @ waves.T)[:, rows, columns] > 0
+    positive: np.ndarray = (waves @ grey.reshape(-1, SIDE, SIDE) @ waves.T)[:, rows, columns] > 0
     return positive
 
 
-def _alike(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Of each pair of miniatures uint8 [m, 16, 16, 3], whether they are near duplicates, by all but the hash: bool [m]."""
+def _alike(first: np.ndarray, second: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Of each pair of miniatures uint8 [m, 16, 16, 3], whether they are near duplicates, by all but the hash: bool [m]. `drawn`
+    are those on a plain ground."""
     a, b = (values.reshape(len(values), SIDE * SIDE * 3).astype(np.float32) for values in (first, second))
-    drawn = (np.abs(a - np.median(a, axis=1, keepdims=True)) <= GROUND_LEVELS).mean(1) >= GROUND_SHARE
     for values in (a, b):
         values -= values.mean(1, keepdims=True)
         values /= values.std(1, keepdims=True)
@@ -93,19 +94,20 @@ def groups_of(keys: Sequence[object]) -> list[list[int]]:
     return [places for places in found.values() if len(places) > 1]
 
 
-def _same(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs of places with equal keys, some thousands at a time; in a large bucket each is paired with its next ones only."""
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    places = np.arange(len(keys))
-    for step in range(1, LARGE_BUCKET):
-        places = places[: np.searchsorted(places, len(keys) - step)]
-        places = places[ordered[places] == ordered[places + step]]
-        if len(places) == 0:
-            return
-        for start in range(0, len(places), PAIRS_AT_ONCE):
-            part = places[start : start + PAIRS_AT_ONCE]
-            yield order[part], order[part + step]
+def _candidates(codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of places that may be alike, some thousands at a time."""
+    n = len(codes)
+    every = np.arange(n)
+    draw = np.random.default_rng(0)
+    share = codes.mean(0)
+    for _ in range(ORDERS if n > FEW else 1):
+        early = np.argsort(draw.exponential(size=64) / (share * (1 - share) + 1e-3))
+        keys = np.ascontiguousarray(np.packbits(codes[:, early], axis=1)).view(">u8")[:, 0]
+        order = np.argsort(keys, kind="stable") if n > FEW else every
+        for step in range(1, min(n, NEIGHBOURS + 1 if n > FEW else n)):
+            for start in range(0, n - step, PAIRS_AT_ONCE):
+                part = every[start : min(start + PAIRS_AT_ONCE, n - step)]
+                yield order[part], order[part + step]
 
 
 def _connect(group: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:

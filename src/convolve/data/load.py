@@ -67,7 +67,9 @@ def load(
         received = f"val_split={val_split}, but {found.origin} brings its own validation images"
         raise UsageError("validation is brought by the data or split off, not both", received, "leave val_split out")
     if split is not None and ("validation" in counts or val_split is not None):
-        received = f"split={split}, and {'val_split' if val_split is not None else f'validation images of {found.origin}'}"
+        received = (
+            f"split={split}, and {'val_split' if val_split is not None else f'validation images of {found.origin}'}"
+        )
         raise UsageError("a split is given once", received, "leave one of them out")
     given = None if split is None else masks(found.names("train"), read_split_file(Path(split)), str(split))
 

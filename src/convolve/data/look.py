@@ -7,7 +7,7 @@ and the refusal becomes a finding. Other data comes as arrays: they are looked a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,7 @@ class Facts:
     kind: str
     classes: tuple[str, ...]
     seen: Sequence[Seen]
+    picture: Callable[[str], Image.Image]  # of a name
     unreadable: Sequence[Unreadable] = ()
     aside: Sequence[tuple[str, str]] = ()  # (file, reason)
     hidden: Sequence[str] = ()
@@ -73,7 +74,6 @@ class Facts:
     refused: tuple[str, str, str] | None = None  # rule, received, remedy
     planned: frozenset[str] = frozenset()
     compared: bool = True  # false where the pictures were not decoded, so that no duplicate could be found
-    picture: Callable[[str], Image.Image] = field(default=lambda name: Image.new("L", (1, 1)))
 
 
 def look_at_files(path: Path, workers: int | None = None, progress: Progress | None = None) -> Facts:
@@ -170,9 +170,7 @@ def look_at_splits(
         array = split.images.batch(torch.tensor([i]))[0].permute(1, 2, 0).numpy()
         return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array))
 
-    return Facts(
-        origin, kind, tuple(classes), seen, unreadable, planned=planned, compared=compared, picture=picture
-    )
+    return Facts(origin, kind, tuple(classes), seen, picture, unreadable, planned=planned, compared=compared)
 
 
 def _looker(place: Place) -> Callable[[str], tuple[bytes, Examined] | str]:

@@ -68,7 +68,7 @@ def examine(content: bytes, name: str, side: int) -> Examined:
         image.load()
         upright = ImageOps.exif_transpose(image) if header.turned else image
         colours = to_colours(upright, 3)
-        one_colour = all(high - low <= ONE_COLOUR for low, high in colours.getextrema())
+        one_colour = bool((np.diff(np.array(colours.getextrema())) <= ONE_COLOUR).all())
         small = colours.resize((side, side), Image.Resampling.BOX, reducing_gap=3.0)
         return Examined(header, kind, mode, one_colour, np.asarray(small))
 

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import torch
 
-
 IMBALANCED = 1.5  # from here on: so many times the training images of the smallest class has the largest one
 
 

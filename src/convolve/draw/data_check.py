@@ -39,9 +39,13 @@ def text(found: Check) -> str:
 
 def summary(found: Check) -> str:
     """One line: what it is, how many pictures and classes."""
-    unreadable = f", {found.unreadable:,} unreadable" if found.unreadable else ""
+    unreadable = f", {len(found.unreadable):,} unreadable" if found.unreadable else ""
     worse = len(found.worse)
-    verdict = "nothing that harms training" if worse == 0 else f"{worse} finding{'s' * (worse > 1)} that harm training"
+    verdict = (
+        "nothing that harms training"
+        if worse == 0
+        else f"{worse} finding{' that harms' if worse == 1 else 's that harm'} training"
+    )
     return f"{found.data}: {found.images:,} pictures{unreadable}, {len(found.classes):,} classes; {verdict}"
 
 

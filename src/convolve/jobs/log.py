@@ -62,7 +62,9 @@ def say_choices(
         + (f" with {torch.get_num_threads()} threads" if options.device == "cpu" else "")
     )
     if options.metric == BALANCED:
-        log.say("          classes are imbalanced: balanced accuracy (the mean of the classes' recalls) chooses the best epoch")
+        log.say(
+            "          classes are imbalanced: balanced accuracy (the mean of the classes' recalls) chooses the best epoch"
+        )
     if options.movement:
         move = options.movement
         largest = f"shift {move.shift:.0%}, scale {move.scale:.0%}, turn {move.turn:g} degrees"
