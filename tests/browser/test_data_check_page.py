@@ -18,14 +18,14 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    for label, name in enumerate(("cat, \"big\"", "猫" + HOSTILE, "a-very-long-class-name-" * 6)):
+    for label, name in enumerate(('cat, "big"', "猫" + HOSTILE, "a-very-long-class-name-" * 6)):
         place = root / "photos" / name
         place.mkdir(parents=True)
         for i in range(30):
             blots = np.random.default_rng(100 * label + i).integers(0, 256, (6, 6, 3), dtype=np.uint8)
             Image.fromarray(blots).resize((64, 48), Image.Resampling.BICUBIC).save(place / f"{i}.png")
     (place / f"{HOSTILE}.png").write_bytes((place / "0.png").read_bytes())
-    (root / "photos" / "cat, \"big\"" / "copy.png").write_bytes((place / "1.png").read_bytes())
+    (root / "photos" / 'cat, "big"' / "copy.png").write_bytes((place / "1.png").read_bytes())
     (place / "broken.png").write_bytes((place / "2.png").read_bytes()[:200])
     page = root / "check.html"
     data_check(root / "photos", html=page)
@@ -43,8 +43,10 @@ def test_findings_stand_with_their_pictures_at_both_widths(
     assert kinds == [row["kind"] for row in tab.evaluate("convolve.data.findings")]
     assert kinds[0] == "label-conflict"
     tab.locator("#label-conflict img").first.scroll_into_view_if_needed()
-    sizes = tab.evaluate("[...document.querySelectorAll('#label-conflict img')].map((i) => [i.naturalWidth, i.naturalHeight])")
-    assert sizes == [[96, 72], [96, 72]]
+    sizes = tab.evaluate(
+        "[...document.querySelectorAll('#label-conflict img')].map((i) => [i.naturalWidth, i.naturalHeight])"
+    )
+    assert sizes == [[64, 48], [64, 48]]
     assert "broken.png" in tab.inner_text("#unreadable")
 
 

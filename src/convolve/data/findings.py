@@ -254,7 +254,8 @@ def telltale(facts: Facts, alike: Likenesses) -> Finding | None:  # noqa: ARG001
 
 def near_across_the_split(facts: Facts, alike: Likenesses) -> Finding | None:
     """Copies share a side of the split that training would make; near duplicates need not."""
-    groups = [group for group in alike.near if len({picture.name in facts.planned for picture in _training(group)}) > 1]
+    inside = [[picture for picture in group if picture.part == "train"] for group in alike.near]
+    groups = [group for group in inside if len({picture.name in facts.planned for picture in group}) > 1]
     if not groups:
         return None
     return Finding(
@@ -545,10 +546,6 @@ def _crosses(group: Sequence[Seen]) -> bool:
 def _parts(group: Iterable[Seen]) -> list[str]:
     has = {picture.part for picture in group}
     return [part for part in ("train", "validation", "test") if part in has]
-
-
-def _training(group: Sequence[Seen]) -> list[Seen]:
-    return [picture for picture in group if picture.part == "train"]
 
 
 def _train_counts(facts: Facts) -> Counter[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections import Counter
 from pathlib import Path
 
 from convolve.data.check import Check, kept_together, look, summed
@@ -17,7 +18,7 @@ from convolve.errors import InputError
 from convolve.training.records import Observer, Silent
 
 THUMBNAIL = 96  # pixels of the longer side
-THUMBNAIL_BYTES = 1_200_000  # of a page, before they are written as text
+THUMBNAIL_BYTES = 1_000_000  # of a page, before they are written as text
 
 
 def data_check(
@@ -54,6 +55,7 @@ def data_check(
 def _thumbnails(facts: Facts, found: Check) -> Thumbnails:
     """JPEG bytes of the pictures that findings name, some of every finding, as many as a page can hold."""
     waiting = [[name for group in finding.groups for name in group] for finding in found.findings]
+    uses = Counter(name for names in waiting for name in names)  # a page holds a picture once for every finding
     taken: Thumbnails = {}
     used, turn = 0, 0
     known = {picture.name for picture in facts.seen}
@@ -63,7 +65,7 @@ def _thumbnails(facts: Facts, found: Check) -> Thumbnails:
                 content = _thumbnail(facts, names[turn])
                 if content:
                     taken[names[turn]] = content
-                    used += len(content)
+                    used += uses[names[turn]] * len(content)
         turn += 1
     return taken
 
@@ -75,7 +77,7 @@ def _thumbnail(facts: Facts, name: str) -> bytes:
         picture = to_colours(facts.picture(name), 3)
     except InputError:  # it was there when it was looked at
         return b""
-    scale = THUMBNAIL / max(picture.size)
+    scale = min(1.0, THUMBNAIL / max(picture.size))
     h, w = (max(1, round(side * scale)) for side in (picture.height, picture.width))
     out = io.BytesIO()
     picture.resize((w, h), reducing_gap=2.0).save(out, "JPEG", quality=80)
