@@ -263,7 +263,7 @@ def test_idx_files_and_digits_are_examined_as_arrays(shared: Path) -> None:
     assert "label-conflict" not in kinds
     assert "duplicates" not in kinds
     near = sum(finding.count for kind, finding in kinds.items() if kind in ("near-leak", "near-duplicates"))
-    assert near < 700  # of 70,000; digits resemble each other, and few may pass for copies
+    assert near < 350  # of 70,000; digits resemble each other, and few may pass for copies
 
 
 class TestNearGroups:
@@ -317,7 +317,7 @@ class TestNearGroups:
         pairs = {(i, i + 1000) for i in range(1000) if values[i] @ values[i + 1000] >= 0.95}
         found = {(group[0], other) for group in near_groups(small) for other in group[1:]}
         assert len(pairs) >= 990
-        assert len(pairs & found) >= 0.98 * len(pairs)
+        assert len(pairs & found) >= 0.97 * len(pairs)
         assert len(found - pairs) <= 5
 
 

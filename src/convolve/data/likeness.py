@@ -22,15 +22,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 SIDE = 16
-ALIKE, GREY_ALIKE = 0.95, 0.9
+ALIKE, GREY_ALIKE, DRAWN_ALIKE = 0.95, 0.9, 0.97
 BITS = 12
-STRICT = 0.7
+STRICT = 0.5
 GROUND_LEVELS, GROUND_SHARE = 8, 0.4  # so many values within so many levels of their median are a plain ground
 FEW = 256
 ORDERS, NEIGHBOURS = 24, 16
 PLAIN = 2.0  # a miniature whose values deviate less from their mean is no picture of anything: it is like every other
-PAIRS_AT_ONCE = 1 << 13
-ONES = np.array([byte.bit_count() for byte in range(256)], np.uint8)
+PAIRS_AT_ONCE = 1 << 12
 
 
 def near_groups(miniatures: np.ndarray) -> list[list[int]]:
@@ -43,16 +42,13 @@ def near_groups(miniatures: np.ndarray) -> list[list[int]]:
     grey = small.mean(3, dtype=np.float32).reshape(len(small), SIDE * SIDE)
     drawn = (np.abs(grey - np.median(grey, axis=1, keepdims=True)) <= GROUND_LEVELS).mean(1) >= GROUND_SHARE
     codes = signs(grey)
-    packed = np.packbits(codes, axis=1)
     grey -= grey.mean(1, keepdims=True)
     grey /= np.maximum(np.linalg.norm(grey, axis=1, keepdims=True), 1e-6)
     for first, second in _candidates(codes):
         close = group[usable[first]] != group[usable[second]]
         first, second = first[close], second[close]
-        if len(usable) > FEW:
-            close = ONES[packed[first] ^ packed[second]].sum(1) <= BITS
-            first, second = first[close], second[close]
-        close = np.einsum("ij,ij->i", grey[first], grey[second]) >= GREY_ALIKE  # a quick look, for most need no other
+        # A quick look at the grey miniatures: most pairs need no other.
+        close = np.einsum("ij,ij->i", grey[first], grey[second]) >= np.where(drawn[first], DRAWN_ALIKE, GREY_ALIKE)
         first, second = first[close], second[close]
         close = _alike(small[first], small[second], drawn[first])
         _connect(group, usable[first[close]], usable[second[close]])
@@ -95,19 +91,30 @@ def groups_of(keys: Sequence[object]) -> list[list[int]]:
 
 
 def _candidates(codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of places that may be alike, some thousands at a time."""
+    """Pairs of places that may be alike, some thousands at a time: all pairs of FEW, of more those whose hashes nearly agree."""
     n = len(codes)
-    every = np.arange(n)
+    hashed = n > FEW
     draw = np.random.default_rng(0)
     share = codes.mean(0)
-    for _ in range(ORDERS if n > FEW else 1):
+    for _ in range(ORDERS if hashed else 1):
         early = np.argsort(draw.exponential(size=64) / (share * (1 - share) + 1e-3))
-        keys = np.ascontiguousarray(np.packbits(codes[:, early], axis=1)).view(">u8")[:, 0]
-        order = np.argsort(keys, kind="stable") if n > FEW else every
-        for step in range(1, min(n, NEIGHBOURS + 1 if n > FEW else n)):
-            for start in range(0, n - step, PAIRS_AT_ONCE):
-                part = every[start : min(start + PAIRS_AT_ONCE, n - step)]
+        keys = np.ascontiguousarray(np.packbits(codes[:, early], axis=1)).view(">u8")[:, 0].astype(np.uint64)
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        for step in range(1, NEIGHBOURS + 1 if hashed else n):
+            near = np.flatnonzero(_ones(keys[:-step] ^ keys[step:]) <= (BITS if hashed else 64))
+            for start in range(0, len(near), PAIRS_AT_ONCE):
+                part = near[start : start + PAIRS_AT_ONCE]
                 yield order[part], order[part + step]
+
+
+def _ones(values: np.ndarray) -> np.ndarray:
+    """How many bits of each uint64 are set, by adding them up in parallel (H. S. Warren, "Hacker's Delight", 5-1)."""
+    values = values - ((values >> 1) & 0x5555555555555555)
+    values = (values & 0x3333333333333333) + ((values >> 2) & 0x3333333333333333)
+    values = (values + (values >> 4)) & 0x0F0F0F0F0F0F0F0F
+    counts: np.ndarray = (values * np.uint64(0x0101010101010101)) >> 56
+    return counts
 
 
 def _connect(group: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
