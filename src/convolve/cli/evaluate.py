@@ -42,6 +42,4 @@ def evaluate(
         output.document("evaluate", result.to_json())
         return
     output.result(classes(result))
-    output.result(
-        f"{result.split} accuracy {result.score.accuracy:.2%} on {result.score.images:,} images, loss {result.score.loss:.4f}"
-    )
+    output.result(f"{result.headline}, loss {result.score.loss:.4f}")

@@ -39,6 +39,8 @@ def train(
     patience: int | None = None,
     clip: float | None = None,
     amp: str | None = None,
+    fit: str | None = None,
+    split: Path | None = None,
     out: Annotated[Path | None, Parameter(("--out", "-o"))] = None,
     resume: Path | None = None,
     device: Device = "auto",
@@ -104,6 +106,12 @@ def train(
         The largest norm of the gradients together. [default: not clipped]
     amp
         bf16, off, or auto: on a CPU off, elsewhere what a few timed steps show to be faster; it is stored with the run.
+    fit
+        Pictures of other proportions than the network's are: crop (the middle is kept), pad (all is kept, between plain borders)
+        or stretch (distorted). [default: nothing to do, crop or pad, whichever the data needs]
+    split
+        Take this split: a CSV file with the columns image and part, such as split.csv of a run or what `convolve data check
+        --split` wrote. [default: the data's own, else by content]
     out
         The run's folder, which must not exist yet. [default: runs/DATA-MODEL, then -2, -3, …]
     resume
@@ -136,6 +144,8 @@ def train(
         "patience": patience,
         "clip": clip,
         "amp": amp,
+        "fit": fit,
+        "split": split,
         "out": out,
     }
     given = {name: value for name, value in choices.items() if value is not None}

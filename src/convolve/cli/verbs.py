@@ -37,6 +37,7 @@ VERBS = (
     Verb("models", "convolve.cli.models:models", "List the networks that can be trained, with their size and cost."),
     Verb("demo", "convolve.cli.demo:demo", "Train on the embedded digits and predict a few of them."),
     Verb("data get", "convolve.cli.data:get", "Download a well-known data set: the one command that uses the network."),
+    Verb("data check", "convolve.cli.data:check", "Find what is wrong with a data set, before training does."),
     Verb("why", "convolve.cli.why:why", "Print which algorithm computes a convolution, and why not the others."),
     Verb(
         "measure",

@@ -32,6 +32,9 @@ class Cifar10:
         self.counts = {part: PER_FILE * len(files) for part, files in FILES.items()}
         self._train: tuple[np.ndarray, np.ndarray] | None = None
 
+    def names(self, part: str) -> list[str]:
+        return [f"{part}/{i:05d}" for i in range(self.counts[part])]
+
     def survey(self, workers: int | None, progress: Progress | None) -> Survey:  # noqa: ARG002
         said = f"CIFAR-10 (binary) in {self.origin}: {self.counts['train']:,} train pictures of 32x32, RGB, 10 classes"
         return Survey((32, 32), 3, (said,))

@@ -26,6 +26,9 @@ class Digits:
         self._pixels, self._labels, self._parts = read()
         self.counts = {part: len(indices) for part, indices in self._parts.items()}
 
+    def names(self, part: str) -> list[str]:
+        return [f"digits/{i:05d}" for i in self._parts[part].tolist()]
+
     def survey(self, workers: int | None, progress: Progress | None) -> Survey:  # noqa: ARG002
         return Survey((8, 8), 1, ("scikit-learn's digits: 1,797 grey pictures of 8x8, 10 classes; its split is fixed",))
 

@@ -36,6 +36,9 @@ class IdxFolder:
             raise InputError(f"a label must be below {len(self._names)}", received, "use files that belong together")
         self.classes = tuple(self._names[value] for value in np.unique(labels))
 
+    def names(self, part: str) -> list[str]:
+        return [f"{part}/{i:05d}" for i in range(self.counts[part])]
+
     def survey(self, workers: int | None, progress: Progress | None) -> Survey:  # noqa: ARG002
         n, h, w = self._shapes[self._first]
         said = f"IDX files in {self.origin}: {n:,} {self._first} pictures of {h}x{w}, grey, {len(self.classes)} classes"

@@ -56,6 +56,9 @@ class ImageFolder:
         self.aside = tuple(Quarantined(printable(name), reason) for name, reason in self._layout.aside)
         self._seen: dict[str, _Seen | str] = {}
 
+    def names(self, part: str) -> list[str]:
+        return [printable(name) for name in self._files[part][0]]
+
     def survey(self, workers: int | None, progress: Progress | None) -> Survey:  # noqa: ARG002
         part = "train" if "train" in self._files else next(iter(self._files))
         seen = self._look(part, progress)
@@ -84,7 +87,7 @@ class ImageFolder:
                 f"{len(self.aside):,} files left out: {self.aside[0].path} ({self.aside[0].reason})"
                 + ", …" * (len(self.aside) > 1)
             )
-        return Survey((h, w), channels, tuple(said))
+        return Survey((h, w), channels, tuple(said), tuple(sizes))
 
     def hold_out(self, val_split: float | None, seed: int) -> tuple[torch.Tensor, str]:
         names, labels = self._files["train"]
@@ -141,7 +144,7 @@ class ImageFolder:
                 except InputError as error:
                     return reason(error, name)
 
-            found = _each(look, missing, 1, progress, f"looking at {part} pictures")
+            found = each(look, missing, 1, progress, f"looking at {part} pictures")
             self._seen.update(zip(missing, found, strict=True))
         seen = [self._seen[name] for name in names]
         check_usable(
@@ -169,7 +172,7 @@ class FileImages:
     def batch(self, indices: torch.Tensor) -> torch.Tensor:
         """Raises InputError naming a file that is gone or has changed since it was checked."""
         names = [self._names[i] for i in indices.tolist()]
-        decoded = list(_each(self._decode, names, self._threads))
+        decoded = list(each(self._decode, names, self._threads))
         return torch.from_numpy(np.stack(decoded)) if decoded else torch.empty(0, *self.shape, dtype=torch.uint8)
 
     def only(self, kept: Sequence[int]) -> FileImages:
@@ -192,7 +195,7 @@ class FileImages:
             except InputError as error:
                 return reason(error, name)
 
-        for i, found in enumerate(_each(attempt, self._names, self._threads, self._want.progress, what)):
+        for i, found in enumerate(each(attempt, self._names, self._threads, self._want.progress, what)):
             if isinstance(found, str):
                 broken[i] = found
             elif keep:
@@ -202,7 +205,7 @@ class FileImages:
 
     def _decode(self, name: str) -> np.ndarray:
         image = open_picture(self._place.read(name), self._want.size, name)
-        return to_pixels(fit(image, self._want.channels, self._want.size))
+        return to_pixels(fit(image, self._want.channels, self._want.size, how=self._want.fit))
 
 
 def prefetched(images: Images, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -255,7 +258,7 @@ def _flat(classes: dict[str, list[str]]) -> tuple[list[str], list[int]]:
     return names, [label for label, files in enumerate(classes.values()) for _ in files]
 
 
-def _each(
+def each(
     run: Callable[[str], _T], names: Sequence[str], threads: int, progress: Progress | None = None, what: str = ""
 ) -> Iterator[_T]:
     """`run` of every name, in order, by so many threads, telling how far it is. Few results wait at a time."""

@@ -73,6 +73,25 @@ def arrange(names: Sequence[str], folders: Iterable[str], origin: str) -> Layout
     return Layout(complete, classes, tuple(sorted(aside)), "/".join(around))
 
 
+def guess(names: Sequence[str], folders: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+    """Of each part, every class and its files, as they were probably meant where `arrange` refuses: nothing is refused.
+
+    >>> guess(["cat/1.png", "2.png", "val/dog/3.png"], ["owl"])
+    {'train': {'cat': ['cat/1.png'], 'owl': []}, 'validation': {'dog': ['val/dog/3.png']}}
+    """
+    files = {tuple(name.split("/")): name for name in names if is_image_name(name)}
+    every = {tuple(name.split("/")) for name in folders} | {path[:i] for path in files for i in range(1, len(path))}
+    depth = len(_around(files, every))
+    found: dict[str, dict[str, list[str]]] = {}
+    for path in sorted(every | files.keys()):
+        above = path[depth:-1] if path in files else path[depth:]
+        part = next((PARTS[name.lower()] for name in above if name.lower() in PARTS), "train")
+        label = next((name for name in above if name.lower() not in PARTS), None)
+        if label is not None:
+            found.setdefault(part, {}).setdefault(label, []).extend([files[path]] if path in files else [])
+    return found
+
+
 def is_image_name(name: str) -> bool:
     """Whether a file may be an image, by the end of its name; names without an end are given the benefit of the doubt."""
     end = re.search(r"\.([^./]+)$", name)

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from convolve.data import cifar, idx
 from convolve.data.digits import Digits
+from convolve.data.fitting import choose_fit
 from convolve.data.get import KNOWN, data_folder, is_complete
 from convolve.data.idx_folder import IdxFolder
 from convolve.data.image_folder import ImageFolder
 from convolve.data.records import Dataset, Split
 from convolve.data.source import Progress, Source, Survey, Want
+from convolve.data.split_file import masks
+from convolve.data.split_file import read_split as read_split_file
 from convolve.errors import InputError, UsageError
 
 Size = int | tuple[int, int]  # a side, or (h, w)
@@ -22,7 +25,9 @@ def load(
     *,
     img_size: Size | Callable[[tuple[int, int]], Size] | None = None,
     channels: int | None = None,
+    fit: str = "auto",
     val_split: float | None = None,
+    split: str | Path | None = None,
     seed: int = 0,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -31,8 +36,9 @@ def load(
     name of a data set that `convolve data get` got.
 
     `img_size` is a side or (h, w), or a function that makes it of the pictures' own (h, w); `channels` is 1 or 3; both are
-    chosen from the data when absent. `val_split` is the part
-    of the training images that is held out, decided by (seed, content), where the data brings no validation of its own.
+    chosen from the data when absent, and so is `fit`: what happens to pictures of other proportions ("crop", "pad" or "stretch").
+    `val_split` is the part of the training images that is held out, decided by (seed, content), where the data brings no
+    validation of its own; `split` is a CSV file (image, part) that says it image by image, and may name test images.
     `workers` limits the decoding threads; `progress(what, done, total)` is told how far the reading is.
     Raises InputError when the data cannot be used, UsageError when an argument is wrong.
 
@@ -60,22 +66,43 @@ def load(
     if "validation" in counts and val_split is not None:
         received = f"val_split={val_split}, but {found.origin} brings its own validation images"
         raise UsageError("validation is brought by the data or split off, not both", received, "leave val_split out")
+    if split is not None and ("validation" in counts or val_split is not None):
+        received = (
+            f"split={split}, and {'val_split' if val_split is not None else f'validation images of {found.origin}'}"
+        )
+        raise UsageError("a split is given once", received, "leave one of them out")
+    given = None if split is None else masks(found.names("train"), read_split_file(Path(split)), str(split))
 
     survey = found.survey(workers, progress)
     size = _size(img_size(survey.size) if callable(img_size) else img_size)
     threads = None if workers is None else max(1, workers)
-    want = Want(size or survey.size, channels or survey.channels, threads, progress)
+    how_fitted, said_fit = choose_fit(survey.sizes or (survey.size,), size or survey.size, fit)
+    want = Want(size or survey.size, channels or survey.channels, threads, progress, how_fitted)
     if "validation" in counts:
         how = "its own"
         train, validation = found.read("train", want, found.classes), found.read("validation", want, found.classes)
     else:
-        held, how = found.hold_out(val_split, seed)
-        train = found.read("train", want, found.classes, ~held)
+        if given is not None:
+            held, learned, how = given["validation"], given["train"], f"as {split} says"
+        else:
+            held, how = found.hold_out(val_split, seed)
+            learned = ~held
+        train = found.read("train", want, found.classes, learned)
         validation = _renamed(found.read("train", want, found.classes, held), "validation")
     _check_classes(train, found)
 
+    read_test: Callable[[], Split] | None = None
     tested = counts.get("test", 0)
-    said = [*survey.said, *_said_fit(survey, want)]
+    if given is not None and given["test"].any():
+        if tested:
+            received = f"{split} has some, and {found.origin} brings its own"
+            raise UsageError("test images are brought by the data or named in the split, not both", received)
+        apart = given["test"]
+        tested = int(apart.sum())
+        read_test = lambda: _renamed(found.read("train", want, found.classes, apart), "test")  # noqa: E731
+    elif tested:
+        read_test = lambda: found.read("test", want, found.classes)  # noqa: E731
+    said = [*survey.said, *_said_size(survey, want), *said_fit]
     said.append(
         f"{len(train):,} train / {len(validation):,} validation ({how}) / {f'{tested:,}' if tested else 'no'} test"
     )
@@ -88,9 +115,10 @@ def load(
         found=survey.size,
         train=train,
         validation=validation,
-        read_test=(lambda: found.read("test", want, found.classes)) if tested else None,
+        read_test=read_test,
         test_count=tested,
         said=tuple(said),
+        fit=want.fit,
     )
 
 
@@ -100,11 +128,12 @@ def read_split(
     size: tuple[int, int],
     channels: int,
     classes: tuple[str, ...],
+    fit: str = "stretch",
     part: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Split:
-    """One part of a data set, as a trained model wants it: its size and channels, labels that index its `classes`.
+    """One part of a data set, as a trained model wants it: its size, channels and fit, labels that index its `classes`.
 
     `part` is "train", "validation" or "test"; without it, the test part where there is one, else the validation part,
     else all images (the split is then called "all"). Raises InputError for a class that the model does not know.
@@ -118,12 +147,18 @@ def read_split(
         known = ", ".join(found.counts)
         raise UsageError(f"{found.origin} has the parts: {known}", f"got {part!r}", "name one of them")
     chosen = part or next(name for name in ("test", "validation", "train") if name in found.counts)
-    split = found.read(chosen, Want(size, channels, workers, progress), classes)
+    split = found.read(chosen, Want(size, channels, workers, progress, fit), classes)
     return _renamed(split, "all") if part is None and chosen == "train" else split
 
 
 def open_source(source: str | Path | None) -> Source:
     """Find out what a name or path is, and list it without reading it."""
+    found = array_source(source)
+    return ImageFolder(found) if isinstance(found, Path) else found
+
+
+def array_source(source: str | Path | None) -> Source | Path:
+    """The source of a name or path whose pictures are stored as numbers; else the path, which is for images to lie in."""
     if source is None or (str(source) == "digits" and not Path(source).is_dir()):
         return Digits()
     path = Path(source)
@@ -142,7 +177,7 @@ def open_source(source: str | Path | None) -> Source:
         raise InputError("cannot list a folder", f"{path}: {error.strerror or error}", "check its rights") from error
     if parts:
         return IdxFolder(path, parts, KNOWN["fashion-mnist"].classes if path.name == "fashion-mnist" else None)
-    return ImageFolder(path)
+    return path
 
 
 def _check_classes(train: Split, found: Source) -> None:
@@ -158,7 +193,7 @@ def _renamed(split: Split, name: str) -> Split:
     return Split(name, split.images, split.labels, split.ids, split.sizes, split.quarantined)
 
 
-def _said_fit(survey: Survey, want: Want) -> list[str]:
+def _said_size(survey: Survey, want: Want) -> list[str]:
     said = []
     if want.size != survey.size:
         said.append(f"resized to {want.size[0]}x{want.size[1]}")

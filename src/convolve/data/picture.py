@@ -23,9 +23,11 @@ MAX_PIXELS = 89_478_485  # Pillow's: a quarter of a gibibyte of RGB
 BILINEAR = Image.Resampling.BILINEAR
 # Only formats of pictures: never those that Pillow hands to another program (EPS) or that are documents or films.
 FORMATS = ["JPEG", "PNG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "HEIF", "PPM", "JPEG2000", "TGA", "ICO"]
+FITS = ("stretch", "crop", "pad")  # what may happen to a picture of other proportions than those asked for
 MAGIC = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n": ("PNG",)}  # spares Pillow trying every format
 DEEP = {"F", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 GREY = DEEP | {"1", "L", "LA", "La"}
+ONE_COLOUR = 2  # levels that the pixels of a plain picture may differ by, for a JPEG's sake
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap height and width
 
 
@@ -39,16 +41,44 @@ class Header:
     turned: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """What a file's picture is, once it was decoded: its header, Pillow's names of format and mode, whether all its pixels have
+    one colour, and its miniature, uint8 [side, side, 3]."""
+
+    header: Header
+    format: str
+    mode: str
+    one_colour: bool
+    miniature: np.ndarray
+
+
 def read_header(content: bytes, name: str) -> Header:
     """The Header of a file's bytes. Raises InputError as `open_picture` does."""
     with _opened(content, name) as image:
-        # Pillow decodes a whole PNG to look for EXIF behind its pixels, so look for the mark of it first.
-        may_turn = (
-            image.format != "PNG" or b"eXIf" in content or b"Raw profile type" in content or b"tiff:Ori" in content
-        )
-        orientation = image.getexif().get(ORIENTATION, 1) if may_turn else 1
-        h, w = (image.width, image.height) if orientation in SIDEWAYS else (image.height, image.width)
-        return Header(h, w, image.mode in GREY, orientation not in (0, 1))
+        return _header(image, content)
+
+
+def examine(content: bytes, name: str, side: int) -> Examined:
+    """Decode a file's bytes, a JPEG at a fraction of its size, and look at the picture. Raises InputError as `open_picture` does."""
+    with _opened(content, name) as image:
+        header, kind, mode = _header(image, content), image.format or "", image.mode
+        if kind == "JPEG":
+            image.draft(None, (2 * side, 2 * side))
+        image.load()
+        upright = ImageOps.exif_transpose(image) if header.turned else image
+        colours = to_colours(upright, 3)
+        one_colour = bool((np.diff(np.array(colours.getextrema())) <= ONE_COLOUR).all())
+        small = colours.resize((side, side), Image.Resampling.BOX, reducing_gap=3.0)
+        return Examined(header, kind, mode, one_colour, np.asarray(small))
+
+
+def _header(image: Image.Image, content: bytes) -> Header:
+    # Pillow decodes a whole PNG to look for EXIF behind its pixels, so look for the mark of it first.
+    may_turn = image.format != "PNG" or b"eXIf" in content or b"Raw profile type" in content or b"tiff:Ori" in content
+    orientation = image.getexif().get(ORIENTATION, 1) if may_turn else 1
+    h, w = (image.width, image.height) if orientation in SIDEWAYS else (image.height, image.width)
+    return Header(h, w, image.mode in GREY, orientation not in (0, 1))
 
 
 def open_picture(source: Path | bytes, size: tuple[int, int] | None = None, name: str | None = None) -> Image.Image:
@@ -106,17 +136,49 @@ def to_colours(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def fit(image: Image.Image, channels: int, size: tuple[int, int], resample: Image.Resampling = BILINEAR) -> Image.Image:
-    """The picture in the colours and the size (h, w) asked for, stretched where its proportions differ."""
+def fit(
+    image: Image.Image,
+    channels: int,
+    size: tuple[int, int],
+    resample: Image.Resampling = BILINEAR,
+    how: str = "stretch",
+) -> Image.Image:
+    """The picture in the colours and the size (h, w) asked for.
+
+    Where its proportions differ, "stretch" distorts it, "crop" keeps its middle, and "pad" keeps all of it, centred between
+    borders of its own ground: the median colour of its edge.
+    """
     image = to_colours(image, channels)
     h, w = size
-    return image if image.size == (w, h) else image.resize((w, h), resample, reducing_gap=3.0)
+    if image.size == (w, h):
+        return image
+    if how == "stretch" or image.width * h == image.height * w:
+        return image.resize((w, h), resample, reducing_gap=3.0)
+    if how == "crop":
+        scale = min(image.width / w, image.height / h)
+        left, top = (image.width - w * scale) / 2, (image.height - h * scale) / 2
+        box = (left, top, image.width - left, image.height - top)
+        return image.resize((w, h), resample, box=box, reducing_gap=3.0)
+    scale = min(w / image.width, h / image.height)
+    inside = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    whole = image.resize(inside, resample, reducing_gap=3.0)
+    padded = Image.new(whole.mode, (w, h), _ground(whole))
+    padded.paste(whole, ((w - inside[0]) // 2, (h - inside[1]) // 2))
+    return padded
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:
     """uint8 [c, h, w] of an "L" or "RGB" picture."""
     array = np.array(image)
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _ground(image: Image.Image) -> int | tuple[int, ...]:
+    """The median colour of the outermost pixels."""
+    pixels = np.asarray(image)
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    middle = np.median(edge, axis=0).astype(int)
+    return int(middle) if middle.ndim == 0 else tuple(middle.tolist())
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

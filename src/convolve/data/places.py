@@ -24,7 +24,7 @@ HIDDEN = {"__macosx", "thumbs.db", "desktop.ini"}
 
 
 class Place(Protocol):
-    """`names` are relative paths with `/`; `folders` those of every folder, also empty ones; hidden ones are left out."""
+    """`names` are relative paths with `/`; `folders` those of every folder, also empty ones; `hidden` ones are left out of both."""
 
     @property
     def origin(self) -> str: ...
@@ -32,6 +32,8 @@ class Place(Protocol):
     def names(self) -> list[str]: ...
     @property
     def folders(self) -> list[str]: ...
+    @property
+    def hidden(self) -> list[str]: ...
 
     def read(self, name: str) -> bytes:
         """The bytes of one file. Raises InputError naming it."""
@@ -45,6 +47,7 @@ class Folder:
         self._root = root
         self.names: list[str] = []
         self.folders: list[str] = []
+        self.hidden: list[str] = []
         self._walk(root, "", ())
         self.names.sort()
 
@@ -56,9 +59,10 @@ class Folder:
                 return  # a link back to a folder that we are in
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if hidden(entry.name):
-                        continue
                     name = prefix + entry.name
+                    if hidden(entry.name):
+                        self.hidden.append(name)
+                        continue
                     if _is_folder(entry):
                         self.folders.append(name)
                         self._walk(folder / entry.name, name + "/", (*above, identity))
@@ -101,9 +105,11 @@ class Zip:
         self._lock = threading.Lock()
         self._entries: dict[str, zipfile.ZipInfo] = {}
         self.folders: list[str] = []
+        self.hidden: list[str] = []
         for entry in entries:
             name = self._checked(path, entry)
             if any(map(hidden, name.split("/"))):
+                self.hidden.append(name)
                 continue
             if entry.is_dir():
                 self.folders.append(name)

@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from convolve.data.picture import fit, open_picture, to_pixels
+from convolve.data.picture import FITS, fit, open_picture, to_pixels
 from convolve.data.records import Dataset, Images, ResidentImages, sample
 from convolve.errors import InputError, UsageError
 
-FITS = ("stretch",)
 RESAMPLES = {"bilinear": Image.Resampling.BILINEAR}
 SAMPLE = 2_000  # pictures that mean and standard deviation are measured on, where each must be decoded for it
 
@@ -31,7 +30,8 @@ Picture = str | Path | Image.Image | np.ndarray | torch.Tensor
 class Preprocessing:
     """How a picture becomes a network's input: `channels` (1 grey, 3 RGB), `size` (h, w), then (x/255 - mean) / std.
 
-    `mean` and `std` have one number per channel, in units of 0..1.
+    `mean` and `std` have one number per channel, in units of 0..1. `fit` says what happens to a picture of other
+    proportions (see `picture.fit`); model files that were written without it were trained on stretched pictures.
 
     >>> rule = Preprocessing(channels=1, size=(2, 3), mean=(0.5,), std=(0.25,))
     >>> pixels = rule.apply(np.full((4, 6), 255, np.uint8))
@@ -66,7 +66,7 @@ class Preprocessing:
         uint8 [h, w] or [h, w, c]; a tensor is uint8 [h, w] or [c, h, w] (c is 1, 3 or 4).
         """
         image = upright(picture)
-        return torch.from_numpy(to_pixels(fit(image, self.channels, self.size, RESAMPLES[self.resample])))
+        return torch.from_numpy(to_pixels(fit(image, self.channels, self.size, RESAMPLES[self.resample], self.fit)))
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain lists, numbers and strings, for JSON."""
@@ -101,7 +101,7 @@ def measure(dataset: Dataset) -> Preprocessing:
     They are exact (of a histogram) over all pictures in memory, or over 2,000 drawn ones where they must be decoded.
     """
     mean, std = mean_and_std(dataset.train.images)
-    return Preprocessing(dataset.channels, dataset.size, mean, std, resample=dataset.resample)
+    return Preprocessing(dataset.channels, dataset.size, mean, std, dataset.fit, dataset.resample)
 
 
 def mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

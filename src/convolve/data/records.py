@@ -9,6 +9,8 @@ from typing import Protocol
 
 import torch
 
+IMBALANCED = 1.5  # from here on: so many times the training images of the smallest class has the largest one
+
 
 class Images(Protocol):
     """Pictures of one size as uint8, in memory or decoded when a batch asks for them."""
@@ -106,6 +108,7 @@ class Dataset:
     test_count: int
     said: tuple[str, ...]
     resample: str = "bilinear"
+    fit: str = "stretch"
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:

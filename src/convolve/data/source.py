@@ -27,15 +27,17 @@ class Want:
     channels: int
     workers: int | None = None
     progress: Progress | None = None
+    fit: str = "stretch"
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What the training pictures are by nature, and what was said about it."""
+    """What the training pictures are by nature, and what was said about it; without `sizes`, all have the one `size`."""
 
     size: tuple[int, int]
     channels: int
     said: tuple[str, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
 
 
 class Source(Protocol):
@@ -50,6 +52,9 @@ class Source(Protocol):
     @property
     def counts(self) -> Mapping[str, int]:
         """How many images are listed in each part it brings: "train", "validation", "test"."""
+
+    def names(self, part: str) -> list[str]:
+        """The name of every listed image of a part, as `Split.ids` has them."""
 
     def survey(self, workers: int | None, progress: Progress | None) -> Survey:
         """Look at the training pictures, all of them, without keeping them."""
@@ -98,7 +103,7 @@ def fitted(pixels: torch.Tensor, want: Want) -> ResidentImages:
     made = torch.empty(n, want.channels, *want.size, dtype=torch.uint8)
     for i, array in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
         image = Image.fromarray(np.ascontiguousarray(array[:, :, 0] if c == 1 else array))
-        made[i] = torch.from_numpy(to_pixels(fit(image, want.channels, want.size)))
+        made[i] = torch.from_numpy(to_pixels(fit(image, want.channels, want.size, how=want.fit)))
     return ResidentImages(made)
 
 

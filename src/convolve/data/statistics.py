@@ -21,6 +21,11 @@ SAMPLE = 2_000  # pictures
 AGREE = 0.95  # of the pictures share a polarity
 PLAIN = 0.15  # the ground is plain when its median absolute deviation is below this, on the whole
 LIGHT_ON_DARK, DARK_ON_LIGHT, NO_POLARITY = "light on dark", "dark on light", "none"
+OTHER_PROPORTIONS = {
+    "stretch": "it is stretched out of its proportions",
+    "crop": "only its middle is looked at",
+    "pad": "it is small between wide borders",
+}
 SIZE_FACTOR = 4.0  # a picture so much larger or smaller than the 1st or 99th percentile is another kind of picture
 
 
@@ -74,8 +79,8 @@ class Statistics:
     contrast: Range
     polarity: str
 
-    def differences(self, picture: PictureStatistics) -> tuple[str, ...]:
-        """In words, what sets a picture apart from the training pictures; empty when it looks like them."""
+    def differences(self, picture: PictureStatistics, fit: str = "stretch") -> tuple[str, ...]:
+        """In words, what sets a picture apart from the training pictures; empty when it looks like them. `fit` is how it was fitted."""
         said = []
         h, w = picture.size
         seen = f"the training pictures are about {self.height.middle:.0f}x{self.width.middle:.0f}"
@@ -85,7 +90,7 @@ class Statistics:
             said.append(f"it is {h}x{w}, {seen}: it is enlarged and blurred; use a larger picture")
         proportion, (low, high) = h / w, (self.height.low / self.width.high, self.height.high / self.width.low)
         if proportion > 1.5 * high or proportion < low / 1.5:
-            said.append(f"it is {h}x{w}, {seen}: it is stretched out of its proportions; crop it")
+            said.append(f"it is {h}x{w}, {seen}: {OTHER_PROPORTIONS[fit]}; crop it")
         if picture.contrast < 0.5 * self.contrast.low:
             level = f"{picture.contrast:.3f} where they have {self.contrast.low:.3f} to {self.contrast.high:.3f}"
             said.append(f"it has hardly any contrast ({level}): is it blank or badly lit?")

@@ -14,6 +14,7 @@ from convolve.errors import UsageError
 from convolve.models import MODELS, Recipe, Variant, find
 from convolve.models.source import is_file, is_spec
 from convolve.training.augment import Movement
+from convolve.training.measure import ACCURACY
 from convolve.training.options import Options
 
 FEWEST_STEPS = 10  # an epoch has at least so many; the batch shrinks for it
@@ -29,7 +30,7 @@ USUAL_LR = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}  # where the model's recip
 class Request:
     """What the user asked for; None means: choose. Stored with the run, so that a resumed one asks for the same.
 
-    The model is a name of the table, a one-line spec, or FILE.py:NAME. The last three were added later: older states lack them.
+    The model is a name of the table, a one-line spec, or FILE.py:NAME. Those with a default were added later: older states lack them.
     """
 
     data: str | None
@@ -56,6 +57,8 @@ class Request:
     patience: int | None = None
     clip: float | None = None
     amp: str = "auto"
+    fit: str = "auto"
+    split: str | None = None
 
     def __post_init__(self) -> None:
         if self.snapshots < 0 or self.snapshots == 1:
@@ -105,7 +108,9 @@ def short_name(model: str) -> str:
     return "spec" if is_spec(model) else model
 
 
-def options_of(request: Request, model: str, images: int, device: str, movement: Movement | None = None) -> Options:
+def options_of(
+    request: Request, model: str, images: int, device: str, movement: Movement | None = None, metric: str = ACCURACY
+) -> Options:
     recipe = Recipe() if row_of(model) is None else MODELS[find(model)[0].name].recipe
     optimizer = request.opt or recipe.optimizer
     usual = recipe.lr if optimizer == recipe.optimizer else USUAL_LR.get(optimizer, recipe.lr)
@@ -135,6 +140,7 @@ def options_of(request: Request, model: str, images: int, device: str, movement:
         clip=request.clip,
         amp="bf16" if request.amp == "bf16" else "off",  # "auto" is decided once the network is built
         freeze=patterns_of(request.freeze),
+        metric=metric,
     )
 
 

@@ -57,7 +57,7 @@ class Classifier(nn.Module):
         with torch.inference_mode():
             shares = self(pixels[None].to(device)).softmax(1)[0].tolist()
         order = sorted(range(len(shares)), key=lambda index: -shares[index])
-        notes = self.statistics.differences(describe(pixels, (picture.height, picture.width)))
+        notes = self.statistics.differences(describe(pixels, (picture.height, picture.width)), self.preprocessing.fit)
         if self.preprocessing.channels == 1 and picture.mode not in GREY:
             notes = ("it is in colour, and the model was trained on grey images: it was made grey", *notes)
         ranked = tuple((self.classes[index], shares[index]) for index in order)

@@ -11,7 +11,7 @@ from convolve.data.load import read_split
 from convolve.data.preprocess import normalise
 from convolve.jobs.classifier import Classifier, load
 from convolve.jobs.results import ClassScore, Evaluation, Score
-from convolve.training.measure import measure
+from convolve.training.measure import ACCURACY, measure
 from convolve.training.records import Observer, Silent
 
 
@@ -44,6 +44,7 @@ def evaluate(
         size=rule.size,
         channels=rule.channels,
         classes=classifier.classes,
+        fit=rule.fit,
         part=part,
         workers=workers,
         progress=(observer or Silent()).reading,
@@ -55,11 +56,12 @@ def evaluate(
         model=str(model) if not isinstance(model, Classifier) else str(classifier.card["architecture"]["name"]),
         data="digits" if data is None else str(data),
         split=split.name,
-        score=Score(outcome.accuracy, outcome.loss, len(split)),
+        score=Score(outcome.accuracy, outcome.loss, len(split), outcome.balanced_accuracy),
         classes=tuple(_class_score(name, index, confusion) for index, name in enumerate(classifier.classes)),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         seconds=time.perf_counter() - started,
         quarantined=tuple((bad.path, bad.reason) for bad in split.quarantined),
+        metric=classifier.card["options"].get("metric", ACCURACY),
     )
 
 

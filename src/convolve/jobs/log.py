@@ -11,6 +11,7 @@ from torch import nn
 
 from convolve.data.records import Dataset, Quarantined
 from convolve.jobs.choices import Request, row_of
+from convolve.training.measure import BALANCED
 from convolve.training.options import Options
 from convolve.training.records import Epoch, Observer, clock
 
@@ -82,6 +83,10 @@ def say_choices(
         f"weight decay {options.weight_decay:g}{smoothing}, seed {options.seed}, on {options.device}"
         + (f" with {torch.get_num_threads()} threads" if options.device == "cpu" else "")
     )
+    if options.metric == BALANCED:
+        log.say(
+            "          classes are imbalanced: balanced accuracy (the mean of the classes' recalls) chooses the best epoch"
+        )
     for line in more:
         log.say(f"          {line}")
 

@@ -15,11 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy (fraction 0..1), mean cross-entropy (nats) and number of images of one split."""
+    """Accuracy (fraction 0..1), mean cross-entropy (nats) and number of images of one split, and the mean recall of its classes."""
 
     accuracy: float
     loss: float
     images: int
+    balanced_accuracy: float
+
+    def headline(self, part: str, metric: str) -> str:
+        """The accuracy that may be quoted, with the right words for it; where it is the balanced one, the plain one too."""
+        balanced = metric == "balanced accuracy"
+        value = self.balanced_accuracy if balanced else self.accuracy
+        plain = f" (classes are imbalanced; plain accuracy {self.accuracy:.2%})" if balanced else ""
+        return f"{part} {metric} {value:.2%} on {self.images:,} images{plain}"
 
 
 @dataclass(frozen=True)
@@ -38,12 +46,13 @@ class Run:
     history: tuple[Epoch, ...]
     seconds: float
     files: Mapping[str, str]
+    metric: str = "accuracy"  # or "balanced accuracy", where the classes of the training images are imbalanced
 
     @property
     def headline(self) -> str:
         """The accuracy that may be quoted, with the right word for it."""
         word, score = ("test", self.test) if self.test is not None else ("validation", self.validation)
-        return f"{word} accuracy {score.accuracy:.2%} on {score.images:,} images"
+        return score.headline(word, self.metric)
 
     def load(self) -> Classifier:
         """The trained network, as `convolve.load(run.files["model"])` returns it."""
@@ -59,6 +68,7 @@ class Run:
             "classes": list(self.classes),
             "validation": asdict(self.validation),
             "test": None if self.test is None else asdict(self.test),
+            "metric": self.metric,
             "best_epoch": self.best_epoch,
             "epochs": [asdict(record) for record in self.history],
             "seconds": self.seconds,
@@ -97,6 +107,12 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
     seconds: float
     quarantined: tuple[tuple[str, str], ...] = ()
+    metric: str = "accuracy"  # or "balanced accuracy", where the classes of the model's training images were imbalanced
+
+    @property
+    def headline(self) -> str:
+        """The accuracy that may be quoted, with the right words for it."""
+        return self.score.headline(self.split, self.metric)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-safe values; docs/json.md describes them."""
@@ -105,6 +121,7 @@ class Evaluation:
             "data": self.data,
             "split": self.split,
             **asdict(self.score),
+            "metric": self.metric,
             "classes": [asdict(row) for row in self.classes],
             "confusion": [list(row) for row in self.confusion],
             "quarantined": [{"path": path, "reason": reason} for path, reason in self.quarantined],
@@ -113,7 +130,7 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         rows = [(row.name, f"{row.images:,}", _share(row.recall), _share(row.precision)) for row in self.classes]
-        head = f"<p>{self.split} accuracy <b>{self.score.accuracy:.2%}</b> on {self.score.images:,} images</p>"
+        head = f"<p><b>{html.escape(self.headline)}</b></p>"
         return head + html_table(("class", "images", "recall", "precision"), rows)
 
 

@@ -54,7 +54,7 @@ from convolve.training.augment_spec import with_pixels
 from convolve.training.fit import fit, seconds_per_epoch, steps_per_epoch
 from convolve.training.freeze import freeze as freeze_layers
 from convolve.training.layers import left_alone
-from convolve.training.measure import measure
+from convolve.training.measure import measure, metric_of
 from convolve.training.options import Options
 from convolve.training.processes import LostProcessError, Processes, joined, launched
 from convolve.training.records import Epoch, Observer, Silent, State
@@ -88,6 +88,8 @@ def train(
     patience: int | None = None,
     clip: float | None = None,
     amp: str = "auto",
+    fit: str = "auto",
+    split: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     observer: Observer | None = None,
 ) -> Run:
@@ -101,7 +103,8 @@ def train(
     says so), an earlier run's folder or model file, or "torchvision", which downloads; a classifier for other classes starts anew.
     `freeze` names layers that keep their weights ("features", "conv1, layer*", "all-but-last"). `augment` is a line of changes
     ("flip, crop 4"); docs/training.md describes it and the rest of the recipe. `stem` "small" is for pictures much smaller than the
-    network's own; `channels` 1 or 3 makes them grey or RGB.
+    network's own; `channels` 1 or 3 makes them grey or RGB. `fit` ("crop", "pad" or "stretch") is what happens to pictures of other
+    proportions than the network's. `split` is a CSV file with the columns image and part, such as split.csv of another run.
     `snapshots` sets of weights are kept on the way, the random ones first and the last ones last, closer together at the beginning,
     where most happens: `convolve.explain_image` then shows how the network came about.
     `out` must not exist yet; it is runs/<data>-<model> in the current folder otherwise. The best epoch is chosen on
@@ -139,6 +142,8 @@ def train(
         patience=patience,
         clip=clip,
         amp=amp,
+        fit=fit,
+        split=None if split is None else str(split),
     )
     with _begun() as here:
         with here.processes.all_or_none():
@@ -171,7 +176,7 @@ def resume(
             return place, found, found[1]["request"] if found is not None else place.read_request()
 
         place, found, asked = here.processes.from_first(find)
-        request = Request(**asked)
+        request = Request(**{"fit": "stretch", **asked})  # older states stretched, and say nothing of it
         saved = _Saved(place, None, {})
         if found is not None:
             tensors, values = found
@@ -233,6 +238,8 @@ def _run(
             request.data,
             img_size=size_chooser(request),
             channels=request.channels,
+            fit=request.fit,
+            split=request.split,
             val_split=request.val_split,
             seed=request.seed,
             workers=workers,
@@ -240,7 +247,9 @@ def _run(
         )
         model = model_of(request, data.found)
         movement, why_moved = movement_of(request.augment, data)
-        options = options_of(request, model, len(data.train), device_of(processes.device(device)), movement)
+        options = options_of(
+            request, model, len(data.train), device_of(processes.device(device)), movement, metric_of(data.train.labels)
+        )
         if saved is not None and "options" in saved.values:  # a run keeps its choices, whatever is chosen today
             options = replace(Options.from_dict(saved.values["options"]), device=options.device)
         architecture = architecture_of(request, model, data)
@@ -330,6 +339,8 @@ def _run(
         if not processes.first:
             return
         score = {"accuracy": record.val_acc, "loss": record.val_loss, "images": len(data.validation)}
+        if record.val_balanced is not None:
+            score["balanced_accuracy"] = record.val_balanced
         write_file(
             place.model, net.state_dict(), {**card, "metrics": {"best_epoch": record.epoch, "validation": score}}
         )
@@ -421,7 +432,10 @@ def _finish(
         for split in (data.validation, test)
         if split is not None
     ]
-    scores = {split.name: Score(outcome.accuracy, outcome.loss, len(split)) for split, outcome in outcomes}
+    scores = {
+        split.name: Score(outcome.accuracy, outcome.loss, len(split), outcome.balanced_accuracy)
+        for split, outcome in outcomes
+    }
     best_epoch = max(record.epoch for record in history if record.best)
     run = Run(
         folder=place.path,
@@ -433,6 +447,7 @@ def _finish(
         history=tuple(history),
         seconds=time.perf_counter() - started,
         files={},
+        metric=options.metric,
     )
     if not processes.first:
         return run

@@ -3,8 +3,8 @@
 Exactness. The order of the images derives from (seed, epoch), their movements and what dropout draws from (seed, epoch, image), and
 what other random layers draw from (seed, epoch, step, process); nothing depends on global random state, so a run that was stopped
 and resumed equals an uninterrupted one, and the caller's state comes back as it was. Several processes divide each batch and
-each measurement among them (processes.py). The best epoch is chosen by validation accuracy, then by validation loss; the test
-images are not seen here.
+each measurement among them (processes.py). The best epoch is chosen by validation accuracy (balanced, where
+`options.metric` says so), then by validation loss; the test images are not seen here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from convolve.training.finite import check_loss, check_validation, check_weights
 from convolve.training.freeze import begin_training
 from convolve.training.gradients import finish_gradients
 from convolve.training.layers import exchanged
-from convolve.training.measure import Normalise, measure
+from convolve.training.measure import BALANCED, Normalise, measure
 from convolve.training.objective import objective
 from convolve.training.options import Options, optimizer_of, schedule_of
 from convolve.training.patience import finished
@@ -161,7 +161,7 @@ def fit(
                 progress,
                 len(train.labels),
                 optimizer.param_groups[0]["lr"],
-                device,
+                options,
                 processes,
             )
             check_validation(record.val_loss, options, record.epoch, len(batches))
@@ -218,11 +218,11 @@ def _finish_epoch(
     progress: Progress,
     images: int,
     lr: float,
-    device: torch.device,
+    options: Options,
     processes: Processes,
 ) -> Epoch:
     """Measure the validation images, append the epoch's record to the history and start the next epoch's sums."""
-    measured = measure(net, validation, normalise, device, processes)
+    measured = measure(net, validation, normalise, torch.device(options.device), processes)
     best = progress.best
     record = Epoch(
         epoch=progress.epoch + 1,
@@ -233,7 +233,8 @@ def _finish_epoch(
         lr=lr,
         seconds=progress.seconds,
         images_per_s=images / progress.seconds,
-        best=best is None or (measured.accuracy, -measured.loss) > (best.val_acc, -best.val_loss),
+        best=best is None or (measured.by(options.metric), -measured.loss) > (best.val_score, -best.val_loss),
+        val_balanced=measured.balanced_accuracy if options.metric == BALANCED else None,
     )
     progress.history.append(record)
     if record.best:

@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from convolve.data.image_folder import prefetched
-from convolve.data.records import Split
+from convolve.data.records import IMBALANCED, Split
 from convolve.training.processes import ALONE, Processes
 
 BATCH = 512
+ACCURACY, BALANCED = "accuracy", "balanced accuracy"
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
 
@@ -30,10 +31,32 @@ class Measured:
     def predictions(self) -> torch.Tensor:
         return self.probabilities.argmax(1)
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean, over the classes that have images, of the share of their images that were found (recall)."""
+        counts = self.confusion()
+        images = counts.sum(1)
+        return (counts.diagonal()[images > 0] / images[images > 0]).mean().item()
+
+    def by(self, metric: str) -> float:
+        """The accuracy of that name."""
+        return self.balanced_accuracy if metric == BALANCED else self.accuracy
+
     def confusion(self) -> torch.Tensor:
         """Counts, int64 [classes, classes]: row = true class, column = predicted class."""
         classes = self.probabilities.shape[1]
         return torch.bincount(self.labels * classes + self.predictions, minlength=classes**2).reshape(classes, classes)
+
+
+def metric_of(labels: torch.Tensor) -> str:
+    """The accuracy that chooses the best epoch and is quoted first, of the training images' labels int64 [n].
+
+    >>> metric_of(torch.tensor([0, 0, 0, 1, 1])), metric_of(torch.tensor([0, 0, 0, 0, 1, 1]))
+    ('accuracy', 'balanced accuracy')
+    """
+    counts = labels.bincount()
+    present = counts[counts > 0]
+    return BALANCED if len(present) and present.max() > IMBALANCED * present.min() else ACCURACY
 
 
 def measure(

@@ -11,6 +11,7 @@ import torch
 
 from convolve.errors import UnknownNameError, UsageError
 from convolve.training.augment import Movement
+from convolve.training.measure import ACCURACY, BALANCED
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "onecycle")
@@ -39,6 +40,7 @@ class Options:
     clip: float | None = None  # the largest norm of all gradients together
     amp: str = "off"
     freeze: tuple[str, ...] = ()  # patterns of layers that do not train
+    metric: str = ACCURACY  # of the validation images: it chooses the best epoch
 
     def __post_init__(self) -> None:
         for name, value in (("epochs", self.epochs), ("batch-size", self.batch_size)):
@@ -53,6 +55,7 @@ class Options:
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("schedule", self.schedule, SCHEDULES),
             ("amp", self.amp, AMPS),
+            ("metric", self.metric, (ACCURACY, BALANCED)),
         ):
             if name not in known:
                 raise UnknownNameError.of(kind, name, known)

@@ -22,13 +22,20 @@ class Epoch:
     seconds: float
     images_per_s: float
     best: bool
+    val_balanced: float | None = None  # the mean recall of the classes, where it chooses the best epoch
+
+    @property
+    def val_score(self) -> float:
+        """The accuracy that chooses the best epoch."""
+        return self.val_acc if self.val_balanced is None else self.val_balanced
 
     def line(self, epochs: int, eta: float) -> str:
         """The one line that every kind of progress display shows; `eta` in seconds."""
         best = " (best)" if self.best else ""
+        balanced = "" if self.val_balanced is None else f"  val_balanced {self.val_balanced:.3f}"
         return (
             f"epoch {self.epoch}/{epochs}  loss {self.loss:.3f}  acc {self.acc:.3f}  val_loss {self.val_loss:.3f}  "
-            f"val_acc {self.val_acc:.3f}{best}  {self.seconds:.1f} s  eta {clock(eta)}"
+            f"val_acc {self.val_acc:.3f}{balanced}{best}  {self.seconds:.1f} s  eta {clock(eta)}"
         )
 
 
