@@ -52,6 +52,7 @@ def _render(facts: Report, quality: int) -> str:
         guessing=max(row.images for row in facts.counts) / main.images,
         uneven=_uneven(facts),
         doubted=[(part, found, of) for part, found, of in facts.doubts.counts if found],
+        word=lambda part: "training" if part == "train" else part,
         findings=[_finding(row) for row in facts.findings],
         best=max((row.epoch for row in facts.history if row.best), default=None),
     )

@@ -72,10 +72,11 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The reliability diagram's bins, and the expected calibration error, a fraction 0..1."""
+    """The reliability diagram's bins, the expected calibration error and the mean probability claimed, fractions 0..1."""
 
     bins: tuple[Bin, ...]
     error: float
+    claimed: float
 
 
 def interval(right: int, images: int) -> Interval:
@@ -125,7 +126,7 @@ def calibration(probabilities: torch.Tensor, labels: torch.Tensor, bins: int = B
         Bin(number / bins, (number + 1) / bins, n, round(hits), total / n if n else None)
         for number, (n, total, hits) in enumerate(zip(count.tolist(), shares.tolist(), rights.tolist(), strict=True))
     )
-    return Calibration(found, error)
+    return Calibration(found, error, share.mean().item() if len(labels) else math.nan)
 
 
 def suspects(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

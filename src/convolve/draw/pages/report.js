@@ -20,7 +20,9 @@
     return canvas;
   };
   const side = Math.max(data.thumbnails.h, data.thumbnails.w);
-  document.documentElement.style.setProperty("--shot", `${side <= 40 ? 84 : side <= 64 ? 100 : 124}px`);
+  document.documentElement.style.setProperty("--shot", `${side <= 40 ? 94 : side <= 64 ? 100 : 124}px`);
+  document.documentElement.style.setProperty("--seen", `${side <= 64 ? 64 : 128}px`);
+  const word = (part) => part === "train" ? "training" : part;
 
   // --- galleries, and one picture large --------------------------------------------------------------------------------
   const told = (picture) => picture.guess === picture.label ? `${classes[picture.label]}, answered right with ${percent(picture.share)}`
@@ -57,7 +59,7 @@
     };
     viewer.replaceChildren(el("div", { class: "inside" }, painted(data.thumbnails, picture.number, { role: "img", "aria-label": picture.name }),
       el("div", {}, el("h3", { id: "viewer-title" }, picture.name),
-        el("dl", {}, fact("true class", classes[picture.label]), fact("answer", classes[picture.guess]), fact("probability", percent(picture.share)), fact("of the true class", percent(picture.own)), fact("part", picture.part)),
+        el("dl", {}, fact("true class", classes[picture.label]), fact("answer", classes[picture.guess]), fact("probability", percent(picture.share)), fact("of the true class", percent(picture.own)), fact("part", word(picture.part))),
         bars(picture.answers))),
     el("div", { class: "controls" }, el("button", { onclick: () => step(-1) }, "← Previous"), el("button", { onclick: () => step(1) }, "Next →"),
       el("button", { class: "primary", onclick: () => viewer.close() }, "Close"), el("span", { class: "muted" }, `${place + 1} of ${list.length}`)));
@@ -137,7 +139,7 @@
     select(number(next.dataset.truth), number(next.dataset.answer));
   });
   drawMatrix();
-  const pairs = data.pairs.map(([i, j, n]) => el("button", { onclick: () => { select(i, j); bring(); } }, `${classes[i]} → ${classes[j]}  ${whole(n)}`));
+  const pairs = data.pairs.map(([i, j, n]) => el("button", { onclick: () => { select(i, j); bring(); } }, `${classes[i]} → ${classes[j]}`, el("span", { class: "number" }, whole(n))));
   $("#pairs").replaceChildren(...(pairs.length ? ["most frequent mistakes", ...pairs] : []));
   if ($("#covered")) {
     const inside = new Set(shown), sum = (rows) => rows.reduce((all, row) => all + row[2], 0), wrong = data.confusion.filter(([i, j]) => i !== j);
@@ -150,7 +152,7 @@
   // --- worst mistakes, likely wrong labels --------------------------------------------------------------------------
   if ($("#worst-images")) gallery($("#worst-images"), data.worst, mistaken);
   if ($("#doubts-images")) gallery($("#doubts-images"), data.doubts, (picture) => [
-    el("span", { class: "wrong" }, `${classes[picture.guess]}?`, el("span", { class: "part" }, ` ${percent(picture.share)}`)), el("span", {}, `labelled ${classes[picture.label]}`), el("span", { class: "part" }, picture.part)]);
+    el("span", { class: "wrong" }, `${classes[picture.guess]}?`, el("span", { class: "part" }, ` ${percent(picture.share)}`)), el("span", {}, `labelled ${classes[picture.label]}`), el("span", { class: "part" }, word(picture.part))]);
   // A spreadsheet would run a cell that begins with one of = + - @; a quote before it keeps it text.
   const field = (value) => `"${String(value).replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')}"`;
   const save = (button, name, list) => {
@@ -188,7 +190,7 @@
     return found;
   };
   const reliability = () => {
-    const S = 400, L = 48, T = 12, B = 84, W = L + S + 14, x = (v) => L + S * v, y = (v) => T + S * (1 - v), base = T + S + 78, most = Math.max(1, ...data.bins.map((bin) => bin[2]));
+    const S = 400, L = 48, T = 30, B = 84, W = L + S + 14, x = (v) => L + S * v, y = (v) => T + S * (1 - v), base = T + S + 78, most = Math.max(1, ...data.bins.map((bin) => bin[2]));
     const says = data.bins.filter((bin) => bin[2]).map(([, , n, p, a]) => `${plural(n, "answer")} given with ${percent(p)} were right in ${percent(a)}`).join("; ");
     const parts = [0, 0.2, 0.4, 0.6, 0.8, 1].flatMap((v) => [svg("line", { class: "grid", x1: x(0), x2: x(1), y1: y(v), y2: y(v) }), svg("text", { x: L - 8, y: y(v) + 4, "text-anchor": "end" }, `${100 * v} %`),
       svg("text", { x: x(v), y: T + S + 18, "text-anchor": "middle" }, `${100 * v} %`)]);
@@ -201,7 +203,7 @@
         svg("rect", { x: x(low) + 1.5, width, y: base - 44 * Math.sqrt(n / most), height: 44 * Math.sqrt(n / most), fill: "var(--muted)", opacity: 0.55, rx: 1 })));
     }
     parts.push(svg("line", { x1: x(0), y1: y(0), x2: x(1), y2: y(1), stroke: "var(--kernel)", "stroke-width": 1.8, "stroke-dasharray": "6 4" }), svg("line", { class: "axis", x1: x(0), x2: x(1), y1: y(0), y2: y(0) }),
-      svg("text", { x: x(0.03), y: y(0.95), class: "label" }, "right, by the probability given"), svg("text", { x: L - 8, y: base - 8, "text-anchor": "end" }, whole(most)), svg("text", { x: x(0.03), y: base - 30, class: "label" }, "images (root scale)"));
+      svg("text", { x: 0, y: 13, class: "title" }, "share of right answers, by the probability given"), svg("text", { x: x(0.01), y: base - 30 }, `images, up to ${whole(most)} (root scale)`));
     $("#reliability").replaceChildren(svg("svg", { class: "chart", viewBox: `0 0 ${W} ${T + S + B}`, role: "img", "aria-label": says || "no images" }, parts));
     $("#bins").replaceChildren(el("tr", {}, ["probability", "images", "mean probability", "right"].map((name) => el("th", { class: "right" }, name))),
       ...data.bins.map(([low, high, n, p, a]) => el("tr", {}, [`${(100 * low).toFixed(0)}–${(100 * high).toFixed(0)} %`, whole(n), percent(p), percent(a)].map((text) => el("td", { class: "right" }, text)))));
@@ -255,9 +257,9 @@
   // --- what it saw, what it looked at, its filters -------------------------------------------------------------------
   if (data.seen) {
     const { sheet, names, labels, versions } = data.seen;
-    $("#seen-table").replaceChildren(el("thead", {}, el("tr", {}, el("th", {}), versions.map((name) => el("th", { scope: "col" }, name)))),
-      el("tbody", {}, names.map((name, row) => el("tr", {}, el("th", { scope: "row", title: `${name}: ${classes[labels[row]]}` }, classes[labels[row]]),
-        versions.map((version, k) => el("td", {}, painted(sheet, row * versions.length + k, { role: "img", "aria-label": `${name}, ${version}` })))))));
+    $("#seen-table").replaceChildren(el("thead", {}, el("tr", {}, el("td", {}), names.map((name, k) => el("th", { scope: "col", title: `${name}: ${classes[labels[k]]}` }, classes[labels[k]])))),
+      el("tbody", {}, versions.map((version, row) => el("tr", {}, el("th", { scope: "row" }, version),
+        names.map((name, k) => el("td", {}, painted(sheet, k * versions.length + row, { role: "img", "aria-label": `${name}, ${version}` })))))));
   }
   if (data.looks) {
     const { sheet, maps } = data.looks, dim = (name) => el("span", { title: name }, name);
