@@ -99,7 +99,11 @@ def content(facts: Report, quality: int = QUALITIES[0]) -> dict[str, Any]:
             "pictures": [look.picture for look in looks],
             "sheet": sheets(np.stack([_grey(look.pixels.numpy()) for look in looks]), quality),
             "maps": [
-                {"picture": number, "target": row.target, "heat": page.data_uri(page.png(heat(look, row.values.numpy())))}
+                {
+                    "picture": number,
+                    "target": row.target,
+                    "heat": page.data_uri(page.png(heat(look, row.values.numpy()))),
+                }
                 for number, look in enumerate(looks)
                 for row in look.maps
             ],
@@ -126,7 +130,9 @@ def _uneven(facts: Report) -> bool:
 def _finding(row: Mapping[str, object]) -> dict[str, Any]:
     """A finding of the data's check as the page lists it: its text, and the files that it names."""
     files = row.get("files") or ()
-    named = [str(name) for name in files] if isinstance(files, Sequence) and not isinstance(files, str) else [str(files)]
+    named = (
+        [str(name) for name in files] if isinstance(files, Sequence) and not isinstance(files, str) else [str(files)]
+    )
     text = row.get("text") or ", ".join(f"{key}: {value}" for key, value in row.items() if key != "files")
     return {"text": str(text), "files": named}
 
@@ -145,7 +151,9 @@ def sheets(pixels: np.ndarray, quality: int) -> dict[str, Any]:
         rows = -(-len(part) // across)
         sheet = np.zeros((rows * across, tall, wide, c), np.uint8)
         sheet[: len(part)] = np.pad(part, ((0, 0), (0, 0), (0, tall - h), (0, wide - w)), "edge").transpose(0, 2, 3, 1)
-        whole = sheet.reshape(rows, across, tall, wide, c).transpose(0, 2, 1, 3, 4).reshape(rows * tall, across * wide, c)
+        whole = (
+            sheet.reshape(rows, across, tall, wide, c).transpose(0, 2, 1, 3, 4).reshape(rows * tall, across * wide, c)
+        )
         made.append(_encoded(whole[:, :, 0] if c == 1 else np.ascontiguousarray(whole), exact, quality))
     return {"sheets": made, "n": n, "h": h, "w": w, "cell": [tall, wide], "across": across, "down": down}
 

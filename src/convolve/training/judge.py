@@ -1,13 +1,13 @@
 """What a measurement is worth: its interval, each class, how honest its probabilities are, and which labels look wrong.
 
-    interval      Wilson 1927: the true accuracies p for which `right` of `images` is no surprise, |right/images - p| <= 1.96 sd(p)
-    calibration   Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks": images in bins of equal width
-                  by their probability; ECE = sum over bins of (images in bin / images) |accuracy - mean probability|
-    suspects      Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels": an image of
-                  label i counts as of class j when p_j is at least t_j, the mean p_j of the images labelled j (of several such
-                  j the most likely). It is a suspect when j is not i, and, as in the authors' software, when i is not the
-                  network's answer either. The paper's guarantees are for probabilities of images that were not trained on;
-                  among training images fewer wrong labels show.
+interval      Wilson 1927: the true accuracies p for which `right` of `images` is no surprise, |right/images - p| <= 1.96 sd(p)
+calibration   Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks": images in bins of equal width
+              by their probability; ECE = sum over bins of (images in bin / images) |accuracy - mean probability|
+suspects      Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels": an image of
+              label i counts as of class j when p_j is at least t_j, the mean p_j of the images labelled j (of several such
+              j the most likely). It is a suspect when j is not i, and, as in the authors' software, when i is not the
+              network's answer either. The paper's guarantees are for probabilities of images that were not trained on;
+              among training images fewer wrong labels show.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 (() => {
   const { data, $, $$, el, svg, format, copy } = convolve;
-  const { classes, pictures } = data, FIRST = 60;
+  const { classes, pictures } = data, FIRST = 60; // shown before one asks for more
   const whole = (number) => number.toLocaleString("en");
   const percent = (share) => share === null ? "–" : share >= 0.9995 && share < 1 ? "> 99.9 %" : share > 0 && share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
   const plural = (count, word) => `${whole(count)} ${word}${count === 1 ? "" : "s"}`;
@@ -20,7 +20,7 @@
     return canvas;
   };
   const side = Math.max(data.thumbnails.h, data.thumbnails.w);
-  document.documentElement.style.setProperty("--shot", `${side <= 40 ? 94 : side <= 64 ? 100 : 124}px`);
+  document.documentElement.style.setProperty("--shot", `${Math.max(side <= 40 ? 94 : side <= 64 ? 104 : 124, classes.some((name) => name.length > 6) ? 132 : 0)}px`);
   document.documentElement.style.setProperty("--seen", `${side <= 64 ? 64 : 128}px`);
   const word = (part) => part === "train" ? "training" : part;
 
@@ -66,7 +66,8 @@
     if (!viewer.open) viewer.showModal();
   };
   viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
-  const mistaken = (picture) => [el("span", { class: "wrong" }, `${classes[picture.label]} → ${classes[picture.guess]}`), el("span", {}, percent(picture.share))];
+  const short = classes.every((name) => name.length <= 4);
+  const mistaken = (picture) => [...(short ? [`${classes[picture.label]} → ${classes[picture.guess]}`] : [classes[picture.label], `→ ${classes[picture.guess]}`]).map((line) => el("span", { class: "wrong" }, line)), el("span", {}, percent(picture.share))];
 
   // --- the confusion matrix ------------------------------------------------------------------------------------------
   const counts = new Map(data.confusion.map(([i, j, count]) => [i * classes.length + j, count]));
@@ -96,7 +97,7 @@
   const matrix = $("#matrix");
   const drawMatrix = () => {
     const most = Math.max(1, ...data.pairs.map((pair) => pair[2])), names = shown.map((k) => classes[k]);
-    matrix.style.setProperty("--side", shown.length > 16 ? "27px" : shown.length > 10 ? "34px" : "min(46px, 7.4vw)");
+    matrix.style.setProperty("--side", shown.length > 16 ? "27px" : shown.length > 10 ? "34px" : shown.length < 6 ? "64px" : "min(46px, 7.4vw)");
     matrix.classList.toggle("upright", Math.max(...names.map((name) => name.length)) > 3);
     const cell = (i, j) => {
       const n = count(i, j), share = i === j ? n / (data.counts[i][0] || 1) : n ? Math.max(0.12, Math.sqrt(n / most)) : 0;

@@ -29,7 +29,7 @@ from convolve.errors import ConvolveError, InputError
 from convolve.jobs.choices import Request, device_of, model_of, options_of, short_name, size_chooser
 from convolve.jobs.classifier import Classifier, load
 from convolve.jobs.folder import RunFolder
-from convolve.jobs.report.gather import Subject, gather, left_out
+from convolve.jobs.report.facts import Subject, gather, left_out
 from convolve.jobs.versions import versions
 from convolve.training.measure import Measured, measure
 from convolve.training.options import Options
@@ -60,7 +60,9 @@ def report(
     """
     path = Path(folder)
     place = RunFolder(path)
-    missing = [name for name in ("model.safetensors", "config.yaml", "split.csv", "metrics.csv") if not (path / name).is_file()]
+    missing = [
+        name for name in ("model.safetensors", "config.yaml", "split.csv", "metrics.csv") if not (path / name).is_file()
+    ]
     if missing:
         rule = "a report is made of the folder of a finished run"
         raise InputError(rule, f"{path} holds no {missing[0]}", "name a folder of convolve train")
@@ -170,19 +172,22 @@ def _write_run(
 def _config(place: RunFolder) -> dict[str, Any]:
     found = yaml.safe_load((place.path / "config.yaml").read_text(encoding="utf-8"))
     if not isinstance(found, dict) or "request" not in found:
-        raise InputError("config.yaml holds the choices of a run", f"{place.path / 'config.yaml'} does not", "restore it")
+        raise InputError(
+            "config.yaml holds the choices of a run", f"{place.path / 'config.yaml'} does not", "restore it"
+        )
     return found
 
 
 def _request(place: RunFolder) -> Request:
-    given = _config(place)["request"]
-    return Request(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    stored = _config(place)["request"]
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return Request(**given)
 
 
 def _history(place: RunFolder) -> list[Epoch]:
     """metrics.csv back as records."""
     kinds = {field.name: str(field.type) for field in fields(Epoch)}
-    read = {"bool": lambda text: text == "True", "int": int, "float": float}
+    read: dict[str, Callable[[str], Any]] = {"bool": lambda text: text == "True", "int": int, "float": float}
     with (place.path / "metrics.csv").open(encoding="utf-8", newline="") as file:
         return [Epoch(**{name: read[kinds[name]](text) for name, text in row.items()}) for row in csv.DictReader(file)]
 
@@ -222,7 +227,11 @@ def _word(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_word(item)}" for name, item in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return " × ".join(map(_word, value)) if all(isinstance(item, int) for item in value) else ", ".join(map(_word, value))
+        return (
+            " × ".join(map(_word, value))
+            if all(isinstance(item, int) for item in value)
+            else ", ".join(map(_word, value))
+        )
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     return f"{value:.6g}" if isinstance(value, float) else str(value)

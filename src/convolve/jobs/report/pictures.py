@@ -53,7 +53,9 @@ def chosen(measured: Measured, most: int) -> list[int]:
     turns = np.concatenate((2 * _ranks(labels[unsure]), 2 * _ranks(labels[drawn]) + 1))
     both = both[np.argsort(turns, kind="stable")]
     right = np.fromiter(dict.fromkeys(both.tolist()), np.int64)
-    right = right[np.argsort(_ranks(labels[right]), kind="stable")]  # an image that was named twice made its class fall behind
+    right = right[
+        np.argsort(_ranks(labels[right]), kind="stable")
+    ]  # an image that was named twice made its class fall behind
 
     room = max(math.floor(most * WRONG_PART), most - len(right))
     taken = wrong[:room]

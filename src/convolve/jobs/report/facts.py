@@ -17,7 +17,7 @@ from convolve.errors import ConvolveError
 from convolve.explain import attribution, layers
 from convolve.explain.activations import evaluating
 from convolve.explain.filters import filters_of
-from convolve.explain.records import Layer
+from convolve.explain.records import Filters, Layer
 from convolve.jobs.report import pictures
 from convolve.jobs.report.records import Doubts, Look, Part, Picture, Report, Seen
 from convolve.training.judge import balanced_accuracy, calibration, class_counts, interval, suspects
@@ -29,7 +29,10 @@ ANSWERS = 3
 WORST, DOUBTS = 48, 60
 LOOKS = 5  # wrong images, and as many right ones
 LOOK_MACS = 12_000_000_000  # for all of them; occlusion where it costs less, else Grad-CAM
-TRAIN_MACS, TRAIN_PART = 25_000_000_000, 0.01  # for looking at training images: so many, or this part of what training took
+TRAIN_MACS, TRAIN_PART = (
+    25_000_000_000,
+    0.01,
+)  # for looking at training images: so many, or this part of what training took
 FEWEST_TRAIN = 200  # fewer say nothing of a threshold
 SEEN, SEEN_EPOCHS, SEEN_LARGE, SEEN_LARGE_EPOCHS = 8, 4, 4, 2  # images and epochs shown; of those above EXACT_SIDE
 
@@ -87,7 +90,7 @@ def gather(
         doubts=doubts,
         seen=None if train is None or options is None else _seen(train, options),
         looks=_looks(subject, split, measured, inspection, numbers, notes),
-        filters=next(iter(filters_of(subject.net, inspection)), None) if _convolves(inspection) else None,
+        filters=_filters(subject, inspection),
         notes=tuple(notes),
         **given,
     )
@@ -129,7 +132,9 @@ def _pictures(searched: Sequence[Outcome]) -> tuple[dict[Key, Picture], Doubts, 
     _, h, w = split.images.shape
     worst = pictures.worst(measured, WORST)
     chosen = pictures.chosen(measured, pictures.places(h, w))
-    known = {(0, index): picture for index, picture in _paired(searched[0], list(dict.fromkeys([*worst, *chosen])))}
+    looked_at = pictures.right_of_different_classes(measured, LOOKS)
+    numbers = list(dict.fromkeys([*worst, *looked_at, *chosen]))
+    known: dict[Key, Picture] = {(0, index): picture for index, picture in _paired(searched[0], numbers)}
     doubted: dict[Key, Picture] = {}
     counts = []
     for place, outcome in enumerate(searched):
@@ -241,8 +246,10 @@ def _inspected(subject: Subject, shape: tuple[int, int, int], notes: list[str]) 
         return None
 
 
-def _convolves(inspection: Inspection | None) -> bool:
-    return inspection is not None and any(row.op.startswith("conv") for row in inspection.rows)
+def _filters(subject: Subject, inspection: Inspection | None) -> Filters | None:
+    if inspection is None or not any(row.op.startswith("conv") for row in inspection.rows):
+        return None
+    return next(iter(filters_of(subject.net, inspection)), None)
 
 
 def _looks(
@@ -257,7 +264,6 @@ def _looks(
     if inspection is None:
         return ()
     images = [*pictures.worst(measured, LOOKS), *pictures.right_of_different_classes(measured, LOOKS)]
-    images = [index for index in images if (0, index) in numbers]
     rows = {row.name: row for row in attribution.METHODS}
     occlusion = rows["occlusion"]
     cheap = occlusion.passes * inspection.totals.macs * 1.5 * len(images) <= LOOK_MACS
@@ -266,7 +272,11 @@ def _looks(
         layer = _layer(inspection, method.of_layer)
         with evaluating(subject.net), torch.enable_grad():
             return tuple(_look(subject, split, measured, index, numbers[0, index], layer, method) for index in images)
-    except (ConvolveError, RuntimeError, NotImplementedError) as error:  # a network of a user's own may refuse gradients
+    except (
+        ConvolveError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:  # a network of a user's own may refuse gradients
         notes.append(f"what it looked at is not shown: {type(error).__name__}: {str(error).splitlines()[0]}")
         return ()
 
