@@ -20,6 +20,7 @@ PUBLIC: dict[str, str] = {
     "load": "convolve.jobs.classifier",
     "evaluate": "convolve.jobs.evaluate",
     "data_check": "convolve.jobs.data_check",
+    "report": "convolve.jobs.report",
     "explain_image": "convolve.jobs.explain",
     "inspect": "convolve.jobs.inspect",
     "receptive_field": "convolve.jobs.inspect",

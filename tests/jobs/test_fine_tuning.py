@@ -100,12 +100,16 @@ def test_a_fine_tuned_run_resumes_without_its_weights_and_keeps_every_choice(
         "warmup": 1, "l1": 1e-4, "dropout": 0.3, "schedule": "cosine", "batch_size": 8,
     }  # fmt: skip
     whole = convolve.train(others, out=tmp_path / "whole", **choices)
-    started = convolve.train(others, out=tmp_path / "stopped", **{**choices, "epochs": 3}, observer=Stops(4)) if 0 else None
+    started = (
+        convolve.train(others, out=tmp_path / "stopped", **{**choices, "epochs": 3}, observer=Stops(4)) if 0 else None
+    )
     assert started is None
     with pytest.raises(convolve.errors.InterruptedRunError):
         convolve.train(others, out=tmp_path / "stopped", **choices, observer=Stops(5))
     moved.unlink()
-    monkeypatch.setattr(train, "options_of", lambda *a: (_ for _ in ()).throw(AssertionError) if 0 else _other_options(*a))
+    monkeypatch.setattr(
+        train, "options_of", lambda *a: (_ for _ in ()).throw(AssertionError) if 0 else _other_options(*a)
+    )
     resumed = convolve.resume(tmp_path / "stopped")
     for name, tensor in read(whole.files["model"])[0].items():
         assert torch.equal(tensor, read(resumed.files["model"])[0][name]), name

@@ -14,6 +14,7 @@ def evaluate(
     /,
     *,
     part: str | None = None,
+    html: Path | None = None,
     network: Network = None,
     workers: Workers = None,
     json: Json = False,
@@ -29,13 +30,15 @@ def evaluate(
         As for `convolve train`; its classes must be among the model's. [default: digits]
     part
         test, validation or train. [default: test where there is one, else all images]
+    html
+        Write a report into this file: the confusion matrix and the images behind it, the worst mistakes, likely wrong labels.
     """
     from convolve.draw.progress import progress
     from convolve.draw.tables import classes
     from convolve.jobs.evaluate import evaluate as job
 
     with progress(quiet) as observer:
-        result = job(model, data, part=part, network=network, workers=workers, observer=observer)
+        result = job(model, data, part=part, html=html, network=network, workers=workers, observer=observer)
     for path, reason in result.quarantined:
         output.message(f"left out  {path}: {reason}")
     if json:

@@ -15,6 +15,7 @@ class Verb:
 VERBS = (
     Verb("train", "convolve.cli.train:train", "Train a network on images."),
     Verb("evaluate", "convolve.cli.evaluate:evaluate", "Measure a trained model on labelled images."),
+    Verb("report", "convolve.cli.report:report", "Make the report of a run again: the images behind its result."),
     Verb("predict", "convolve.cli.predict:predict", "Classify images with a trained model."),
     Verb(
         "inspect",

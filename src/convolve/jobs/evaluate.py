@@ -10,6 +10,7 @@ import torch
 from convolve.data.load import read_split
 from convolve.data.preprocess import normalise
 from convolve.jobs.classifier import Classifier, load
+from convolve.jobs.report import report_evaluation
 from convolve.jobs.results import ClassScore, Evaluation, Score
 from convolve.training.measure import ACCURACY, measure
 from convolve.training.records import Observer, Silent
@@ -22,11 +23,13 @@ def evaluate(
     part: str | None = None,
     network: str | None = None,
     workers: int | None = None,
+    html: str | os.PathLike[str] | None = None,
     observer: Observer | None = None,
 ) -> Evaluation:
     """Accuracy, loss and confusion matrix of a `model` (a file, or what `convolve.load` returned) on `data`.
 
     Of data with several parts the test images are measured, or the `part` that is named; of a plain folder all images.
+    `html` is a file to write a report into: the images behind every number, as after training.
     `network` names the code of a network of your own file, as for `convolve.load`.
     The data's classes must be among the model's. Raises InputError where they are not, or the data is unusable.
 
@@ -52,8 +55,11 @@ def evaluate(
     device = next(classifier.parameters()).device
     outcome = measure(classifier.net, split, lambda batch: normalise(batch, rule), device)
     confusion = outcome.confusion()
+    named = str(model) if not isinstance(model, Classifier) else str(classifier.card["architecture"]["name"])
+    if html is not None:
+        report_evaluation(classifier, named, "digits" if data is None else str(data), split, outcome, html)
     return Evaluation(
-        model=str(model) if not isinstance(model, Classifier) else str(classifier.card["architecture"]["name"]),
+        model=named,
         data="digits" if data is None else str(data),
         split=split.name,
         score=Score(outcome.accuracy, outcome.loss, len(split), outcome.balanced_accuracy),

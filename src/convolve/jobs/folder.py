@@ -5,6 +5,7 @@ last/               the state to resume from                                  me
 config.yaml         every choice, given or made                               predictions.csv  one row per measured image
 log.txt             what was said                                             plots/           curves, confusion matrix, filters,
 snapshots/          with --snapshots: the weights on the way, model files                          the images as they were moved
+report.html         the result and the images behind it, as one page
 
 At any moment either state in last/ is whole, or there is none yet: the newer one moves aside before another is written. While a run
 writes, its folder is locked.
@@ -123,6 +124,10 @@ class RunFolder:
         return self.path / "snapshots" / f"step-{step:07d}.safetensors"
 
     @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
     def log(self) -> Path:
         return self.path / "log.txt"
 
@@ -130,6 +135,7 @@ class RunFolder:
         """What a finished run holds, by the name under which JSON output lists it."""
         names = ("model.safetensors", "config.yaml", "split.csv", "metrics.csv", "predictions.csv", "log.txt")
         found = {Path(name).stem: str(self.path / name) for name in names}
+        found |= {"report": str(self.report)} if self.report.exists() else {}
         return found | {path.stem: str(path) for path in sorted((self.path / "plots").glob("*.png"))}
 
     def write_config(self, config: Mapping[str, Any]) -> None:

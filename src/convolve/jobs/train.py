@@ -40,6 +40,7 @@ from convolve.jobs.choices import (
 from convolve.jobs.folder import RunFolder
 from convolve.jobs.log import RunLog, duration, say_choices, say_left_out
 from convolve.jobs.recipe import AMP_CHOICES, decide_precision, recipe_lines, set_dropout
+from convolve.jobs.report import report_run
 from convolve.jobs.results import Run, Score
 from convolve.jobs.resuming import differences, fingerprint, same_data, same_network, surroundings
 from convolve.jobs.snapshots import picture_filters, picture_movement, snapshot_steps
@@ -467,6 +468,7 @@ def _finish(
     picture_filters(net, data, short_name(model), plots)
     if options.movement:
         picture_movement(data, options, short_name(model), plots)
+    report_run(place, log, net, data, outcomes, prepare, options, short_name(model), history)
     log.say(f"result    {run.headline}  (best epoch {best_epoch}, {duration(run.seconds)})")
     if run.test is None:
         log.say(
