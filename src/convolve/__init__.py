@@ -19,6 +19,7 @@ PUBLIC: dict[str, str] = {
     "resume": "convolve.jobs.train",
     "load": "convolve.jobs.classifier",
     "evaluate": "convolve.jobs.evaluate",
+    "export": "convolve.jobs.export",
     "explain_image": "convolve.jobs.explain",
     "inspect": "convolve.jobs.inspect",
     "receptive_field": "convolve.jobs.inspect",

@@ -16,6 +16,7 @@ VERBS = (
     Verb("train", "convolve.cli.train:train", "Train a network on images."),
     Verb("evaluate", "convolve.cli.evaluate:evaluate", "Measure a trained model on labelled images."),
     Verb("predict", "convolve.cli.predict:predict", "Classify images with a trained model."),
+    Verb("export", "convolve.cli.export:export", "Export a trained model to ONNX, torch or safetensors, and check it."),
     Verb(
         "inspect",
         "convolve.cli.inspect:inspect",
