@@ -38,4 +38,4 @@ def test_marks_of_tests_and_of_their_rows_are_found(tmp_path: Path) -> None:
         ("one", "is refused", "tests/test_a.py::test_one"),
         ("two", "is named", "tests/test_a.py::test_two"),
     ]
-    assert ROOT == Path(__file__).parents[2]
+    assert Path(__file__).parents[2] == ROOT

@@ -80,6 +80,8 @@ class Exported:
     def lines(self) -> list[str]:
         """What the command prints: the file, what goes in and comes out, and how it was checked."""
         check = self.check
+        agreement = f"top-1 agreement {check.agreement}/{check.images}"
+        differences = f"{check.max_difference:.1e} of logits, {check.max_probability_difference:.1e} of probabilities"
         program = [
             f"{word:<9} {name} {kind} [{', '.join('batch' if side is None else str(side) for side in shape)}]"
             for word, values in (("input", self.input), ("output", self.outputs))
@@ -88,8 +90,7 @@ class Exported:
         return [
             f"{self.file}  {self.bytes / 1e6:.2f} MB",
             *(program or ["weights   under the network's parameter names; no program"]),
-            f"checked   on {check.images} images ({check.of}): top-1 agreement {check.agreement}/{check.images}, largest difference "
-            f"{check.max_difference:.1e} of logits, {check.max_probability_difference:.1e} of probabilities",
+            f"checked   on {check.images} images ({check.of}): {agreement}, largest difference {differences}",
         ]
 
     def _repr_html_(self) -> str:
@@ -113,7 +114,8 @@ def export(
     images to check the file on: a data set as for `train`, a folder of images, or an image; otherwise digits or sample photos.
     The file is read back and run on them first, and takes its name only when it gives what the network gives.
 
-    Raises ConvolveError where it does not, where a package is missing (`pip install 'convolve[export]'`), and for a network that cannot be traced.
+    Raises ConvolveError where it does not, where a package is missing (`pip install 'convolve[export]'`), and for a network
+    that cannot be traced.
 
     >>> import convolve, tempfile
     >>> run = convolve.train("digits", epochs=1, out=tempfile.mkdtemp() + "/run")
@@ -200,7 +202,7 @@ def _checked(form: Format, path: Path, classifier: Classifier, pictures: torch.T
     run = form.open(path, classifier)
     ours, theirs, shares = [], [], []
     with torch.inference_mode():
-        for batch in (pictures[:1], *pictures[1:].split(BATCH)):
+        for batch in (pictures[:1], *torch.split(pictures[1:], BATCH)):
             ours.append(classifier(batch))
             logits, probabilities = run(batch)
             theirs.append(logits)
