@@ -280,6 +280,7 @@ def test_a_network_of_a_file_and_one_in_a_line_are_exported(tmp_path: Path) -> N
     assert not (tmp_path / "own.pt2").exists()
 
 
+@pytest.mark.fault("an exported program that gives something else", outcome="an error; the old file is intact")
 def test_a_program_that_gives_something_else_is_never_written(
     lenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +296,7 @@ def test_a_program_that_gives_something_else_is_never_written(
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.pt2"]
 
 
+@pytest.mark.fault("a network with NaN weights is exported", outcome="refused; nothing is written")
 def test_a_network_with_nan_is_not_exported(tmp_path: Path) -> None:
     path, net, rule, _ = of_family("lenet_relu", 28, {}, tmp_path / "model.safetensors")
     with torch.no_grad():
@@ -305,6 +307,7 @@ def test_a_network_with_nan_is_not_exported(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+@pytest.mark.fault("a package that export needs is missing", outcome="an error names the extra that brings it")
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     lenet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
