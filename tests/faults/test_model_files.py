@@ -16,25 +16,10 @@ import torch
 
 import convolve
 from convolve.cli import main
-from convolve.data.preprocess import Preprocessing
 from convolve.errors import ModelFileError
 from convolve.models import create
 from convolve.models.file import read, write
-
-RANGE = {"low": 0.0, "middle": 0.5, "high": 1.0}
-CARD: dict[str, Any] = {
-    "architecture": {"name": "lenet_relu", "variant": "relu", "num_classes": 3, "in_channels": 1, "img_size": [12, 12]},
-    "classes": ["a", "b", "c"],
-    "preprocessing": Preprocessing(1, (12, 12), (0.5,), (0.25,)).to_dict(),
-    "statistics": {
-        "pictures": 4,
-        "channels": 1,
-        "polarity": "none",
-        **dict.fromkeys(("height", "width", "mean", "contrast"), RANGE),
-    },
-    "metrics": {},
-    "versions": {},
-}
+from jobs_support import CARD
 
 
 @pytest.fixture(scope="module")

@@ -25,11 +25,11 @@ from convolve.jobs.results import Run
 from convolve.models import MODELS, create, find
 from convolve.models.file import write
 from convolve.models.source import build
+from jobs_support import CARD, CLASSES
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-LABELS = ("zero", 'one, "two"', "猫<b>")
 # The operators of ONNX that a network of ours may become; a pooling or convolution made of anything else is a fault of the export.
 STANDARD = {
     *("Cast", "Mul", "Add", "Sub", "Div", "Neg", "Pow", "Sqrt", "Clip", "Relu", "Tanh", "Sigmoid", "Softmax", "BatchNormalization"),
@@ -54,15 +54,6 @@ FAMILIES: dict[str, tuple[str, int, dict[str, Any], dict[str, int]]] = {
 }  # fmt: skip
 
 
-RANGE = {"low": 0.0, "middle": 0.5, "high": 1.0}
-STATISTICS = {
-    "pictures": 4,
-    "channels": 3,
-    "polarity": "none",
-    **dict.fromkeys(("height", "width", "mean", "contrast"), RANGE),
-}
-
-
 def photos_of(channels: int, side: int, count: int = 12) -> torch.Tensor:
     """Random parts of scikit-learn's photograph of a temple: uint8 [count, channels, side, side]."""
     from sklearn.datasets import load_sample_image
@@ -79,9 +70,9 @@ def stored(path: Path, architecture: dict[str, Any], net: torch.nn.Module, rule:
     """A model file as a run writes it, of a network that nobody trained."""
     card = {
         "architecture": architecture,
-        "classes": list(LABELS),
+        "classes": list(CLASSES),
         "preprocessing": rule.to_dict(),
-        "statistics": STATISTICS,
+        "statistics": CARD["statistics"],
         "metrics": {"validation": {"accuracy": 0.5, "loss": 0.7, "images": 10}},
         "versions": {"convolve": "0"},
     }
@@ -179,7 +170,7 @@ def test_each_format_tells_classes_preprocessing_metrics_and_the_digest_of_its_s
     made = convolve.export(lenet, to, out=tmp_path / "file")
     notes = export_formats.FORMATS[to].read_notes(made.file)
     assert notes["schema"] == "convolve.export/1"
-    assert json.loads(notes["classes"]) == list(LABELS)
+    assert json.loads(notes["classes"]) == list(CLASSES)
     assert json.loads(notes["preprocessing"]) == convolve.load(lenet).preprocessing.to_dict()
     assert json.loads(notes["metrics"])["validation"]["accuracy"] == 0.5
     assert json.loads(notes["exported_with"])["torch"] == torch.__version__
@@ -203,7 +194,7 @@ def test_the_command_prints_input_outputs_and_the_check(
     assert main(["export", str(lenet), "--to", "safetensors", "--out", str(tmp_path / "b"), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["schema"], document["input"], document["check"]["agreement"]) == ("convolve.export", {}, 64)
-    assert document["classes"] == list(LABELS)
+    assert document["classes"] == list(CLASSES)
 
 
 def test_safetensors_are_the_networks_own_tensors_and_start_another_network(run: Run, tmp_path: Path) -> None:
@@ -255,7 +246,7 @@ def test_the_example_of_the_page_predicts_photos_by_onnxruntime_alone(run: Run, 
 
 def test_a_pt2_runs_in_torch_where_convolve_is_not_installed(lenet: Path, tmp_path: Path) -> None:
     convolve.export(lenet, "torch", out=tmp_path / "model.pt2")
-    assert alone(examples()[1], ("convolve", "onnx"), tmp_path)[0] in LABELS
+    assert alone(examples()[1], ("convolve", "onnx"), tmp_path)[0] in CLASSES
 
 
 def test_a_network_of_a_file_and_one_in_a_line_are_exported(tmp_path: Path) -> None:

@@ -19,11 +19,10 @@ class RunLog:
     """Passes everything on to the caller's observer, and writes what is said to log.txt, each line as it comes."""
 
     def __init__(self, path: Path, observer: Observer) -> None:
-        self._path, self._observer = path, observer
+        self._path, self._observer, self._failed = path, observer, False
 
     def say(self, text: str) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+        self._append(text)
         self._observer.say(text)
 
     def reading(self, what: str, done: int, total: int) -> None:
@@ -33,9 +32,18 @@ class RunLog:
         self._observer.step(epoch, step, steps, loss)
 
     def epoch(self, record: Epoch, epochs: int, eta: float) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(record.line(epochs, eta) + "\n")
+        self._append(record.line(epochs, eta))
         self._observer.epoch(record, epochs, eta)
+
+    def _append(self, text: str) -> None:
+        """A log that cannot be written is no reason to lose a run: it is said once, to the observer."""
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            if not self._failed:
+                self._observer.say(f"warning   cannot write {self._path}: {error.strerror or error}; training goes on")
+            self._failed = True
 
 
 def say_choices(
