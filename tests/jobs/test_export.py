@@ -115,7 +115,13 @@ def normalised(pictures: torch.Tensor, rule: Preprocessing) -> torch.Tensor:
     return (pictures.double() / 255 - mean) / std
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+SLOW = {"vgg", "mobilenet_v2", "resnet18"}  # large, or of the operators of the others; `pytest -m slow` runs them
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name.split(":")[0] in SLOW)) for name in FAMILIES],
+)
 def test_every_family_is_standard_operators_and_gives_what_float64_gives(family: str, tmp_path: Path) -> None:
     name, side, options, counts = FAMILIES[family]
     path, net, rule, pictures = of_family(name, side, options, tmp_path / "model.safetensors")
