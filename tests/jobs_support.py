@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from convolve.jobs.results import Run
 from convolve.jobs.train import train
+from convolve.models import create
+from convolve.models.file import write
 
 CLASSES = ("left, right", 'up "or" down', "猫<b>")  # commas, quotes, markup and another alphabet
 
@@ -31,6 +35,30 @@ def folder_of(root: Path, per_class: int = 24, seed: int = 0) -> Path:
         for index in range(per_class):
             draw(kind, rng).save(place / f"{index}.png")
     return root
+
+
+RANGE = {"low": 0.0, "middle": 0.5, "high": 1.0}
+CARD: dict[str, Any] = {
+    "architecture": {"name": "lenet_relu", "variant": "relu", "num_classes": 3, "in_channels": 1, "img_size": [12, 12]},
+    "classes": list(CLASSES),
+    "preprocessing": {"channels": 1, "size": [12, 12], "mean": [0.5], "std": [0.25]},
+    "statistics": {
+        "pictures": 4,
+        "channels": 1,
+        "polarity": "none",
+        **dict.fromkeys(("height", "width", "mean", "contrast"), RANGE),
+    },
+    "metrics": {},
+    "versions": {},
+}
+
+
+def untrained(path: Path, **changes: Any) -> Path:
+    """A model file as a run writes it, of a small network that nobody trained; `changes` are made to its description."""
+    torch.manual_seed(0)
+    net = create("lenet_relu", num_classes=3, in_channels=1, img_size=12)
+    write(path, net.state_dict(), CARD | changes)
+    return path
 
 
 @pytest.fixture(scope="session")

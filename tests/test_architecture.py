@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "draw": (set(), {"matplotlib", "PIL", "jinja2", "numpy", "rich"}),
     "jobs": (
         {"geometry", "problem", "ops", "nn", "models", "analysis", "data", "training", "explain", "draw"},
-        {"numpy", "torch", "yaml", "PIL"},
+        {"numpy", "torch", "yaml", "PIL", "safetensors", "onnx", "onnxruntime"},
     ),
     "cli": ({"jobs", "draw"}, {"cyclopts", "rich"}),
     "__init__": (set(), set()),

@@ -29,7 +29,15 @@ def test_a_written_file_has_the_content_and_no_leftovers(tmp_path: Path) -> None
 STEPS = ("write", "fsync", "replace", "fsync-folder")
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(
+            step, marks=pytest.mark.fault(f"crash before the step: {step}", outcome="the old content or the new")
+        )
+        for step in STEPS
+    ],
+)
 def test_a_crash_before_any_step_leaves_the_old_content_or_the_new(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +79,7 @@ def test_the_file_is_flushed_before_it_is_renamed_and_the_folder_after(
     assert calls == ["fsync", "replace", "fsync"]
 
 
+@pytest.mark.fault("the disk is full on writing", outcome="an error names the file; the old one is intact")
 def test_a_full_disk_is_an_error_that_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
     with (
@@ -92,13 +101,24 @@ def test_a_real_full_device_is_noticed() -> None:
         os.fsync(file.fileno())
 
 
-@pytest.mark.parametrize("place", ["missing/a", "file/a", "a" * 300])
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(place, marks=pytest.mark.fault(name, outcome="an error names the place"))
+        for name, place in {
+            "the folder of a target was removed": "missing/a",
+            "the folder of a target is a file": "file/a",
+            "a target's name is too long": "a" * 300,
+        }.items()
+    ],
+)
 def test_an_impossible_place_is_an_error_that_names_it(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConvolveError, match="cannot write"), atomic_write(tmp_path / place) as file:
         file.write("x")
 
 
+@pytest.mark.fault("the target of a file is a folder", outcome="an error; the folder stays")
 def test_a_folder_is_never_replaced_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(ConvolveError, match="cannot write"), atomic_write(tmp_path / "a") as file:
@@ -106,6 +126,7 @@ def test_a_folder_is_never_replaced_by_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "a").is_dir()
 
 
+@pytest.mark.fault("the target of a file is a link", outcome="the file behind it is replaced, the link stays")
 def test_writing_through_a_link_keeps_the_link(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")
@@ -115,6 +136,7 @@ def test_writing_through_a_link_keeps_the_link(tmp_path: Path) -> None:
     assert (tmp_path / "real").read_text() == "new"
 
 
+@pytest.mark.fault("leftovers of a crashed write", outcome="those of dead processes are removed by the next write")
 def test_leftovers_of_dead_processes_are_removed_and_those_of_living_ones_kept(tmp_path: Path) -> None:
     gone = multiprocessing.get_context("spawn").Process(target=int)
     gone.start()
@@ -132,6 +154,7 @@ def _create(parent: str) -> str:
     return new_folder(parent, "run").name
 
 
+@pytest.mark.fault("eight processes want one run folder", outcome="each gets its own")
 def test_eight_processes_get_eight_folders(tmp_path: Path) -> None:
     with multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn").Pool(4) as pool:
         names = pool.map(_create, [str(tmp_path)] * 8)

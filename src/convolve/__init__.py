@@ -21,6 +21,7 @@ PUBLIC: dict[str, str] = {
     "evaluate": "convolve.jobs.evaluate",
     "data_check": "convolve.jobs.data_check",
     "report": "convolve.jobs.report",
+    "export": "convolve.jobs.export",
     "explain_image": "convolve.jobs.explain",
     "inspect": "convolve.jobs.inspect",
     "receptive_field": "convolve.jobs.inspect",

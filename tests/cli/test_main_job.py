@@ -177,6 +177,7 @@ def test_an_array_with_a_wrong_number_of_channels_is_refused(digits: Path) -> No
             net.predict(np.zeros(shape, np.uint8))
 
 
+@pytest.mark.fault("no right to create the run folder", outcome="an error names the place")
 def test_no_right_to_write_is_one_error_that_names_the_place(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -106,6 +106,7 @@ def test_what_is_there_and_right_is_not_asked_for_again_and_what_is_wrong_is(ser
 
 
 @pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.fault("download: cut off", outcome="continued, or begun anew")
 def test_a_download_that_was_cut_off_is_continued(server: Server, tmp_path: Path, ranges: bool) -> None:
     server.cut_after = 100_000
     with pytest.raises(
@@ -121,6 +122,7 @@ def test_a_download_that_was_cut_off_is_continued(server: Server, tmp_path: Path
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == CONTENT
 
 
+@pytest.mark.fault("download: a partial file of something else", outcome="thrown away")
 def test_a_partial_file_of_something_else_is_thrown_away_not_used(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.bin.partial").write_bytes(b"?" * 50_000)
     with pytest.raises(ConvolveError, match="the sha256 of what came from"):
@@ -130,6 +132,7 @@ def test_a_partial_file_of_something_else_is_thrown_away_not_used(server: Server
     assert (tmp_path / "a.bin").read_bytes() == CONTENT["a.bin"]
 
 
+@pytest.mark.fault("download: other bytes than the pinned ones", outcome="refused")
 def test_other_bytes_than_the_pinned_ones_are_refused(server: Server, tmp_path: Path) -> None:
     server.files["a.bin"] = bytes(300_000)
     with pytest.raises(ConvolveError, match=r"could not get a\.bin; the sha256"):
@@ -137,6 +140,7 @@ def test_other_bytes_than_the_pinned_ones_are_refused(server: Server, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault("download: a server that sends without end", outcome="cut at the pinned size")
 def test_a_server_that_sends_without_end_is_cut_at_the_pinned_size(server: Server, tmp_path: Path) -> None:
     server.files["a.bin"] = CONTENT["a.bin"] + bytes(5_000_000)
     got = get("toy", folder=tmp_path, table=row(server.address))
@@ -297,6 +301,7 @@ def test_cifar_s_binary_records_become_labels_and_planes(
         assert (split.labels.numpy() == records[place, 0]).all()
 
 
+@pytest.mark.fault("CIFAR-10: an archive cut off, or without its members", outcome="refused, naming what is absent")
 def test_a_cifar_archive_that_is_short_cut_or_strange_is_refused(
     small_cifar: tuple[Path, np.ndarray], tmp_path: Path
 ) -> None:

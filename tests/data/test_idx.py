@@ -110,7 +110,13 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, marks=pytest.mark.fault(f"IDX: {fault}", outcome="refused, naming file and fault"))
+        for fault in FAULTS
+    ],
+)
 def test_a_fault_of_the_format_is_named_with_its_file(fault: str, tmp_path: Path) -> None:
     images, labels, message = FAULTS[fault]
     with pytest.raises(InputError, match=message) as caught:
@@ -119,6 +125,7 @@ def test_a_fault_of_the_format_is_named_with_its_file(fault: str, tmp_path: Path
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.fault("IDX: a test label that training does not know", outcome="refused, naming the label")
 def test_a_test_label_that_training_does_not_know_is_refused(tmp_path: Path) -> None:
     folder(tmp_path, GOOD_I, GOOD_L)
     folder(tmp_path, GOOD_I, encoded(LABELS + 5), "t10k")
@@ -145,6 +152,7 @@ def test_only_test_files_are_refused_for_training(tmp_path: Path) -> None:
         load(folder(tmp_path, GOOD_I, GOOD_L, "t10k"))
 
 
+@pytest.mark.fault("IDX: training and test pictures of other sizes", outcome="refused, naming both")
 def test_parts_of_different_sizes_are_refused(tmp_path: Path) -> None:
     folder(tmp_path, GOOD_I, GOOD_L)
     folder(tmp_path, encoded(IMAGES[:, :4]), GOOD_L, "t10k")
@@ -152,6 +160,7 @@ def test_parts_of_different_sizes_are_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.fault("IDX: a gzip bomb of 200 MB", outcome="refused with less than 4 MB of memory")
 def test_a_bomb_takes_no_memory_that_its_header_claims(tmp_path: Path) -> None:
     import tracemalloc
 

@@ -99,6 +99,10 @@ def test_copies_of_a_file_lie_on_one_side(tree: Tree, two_classes: list[str]) ->
         )
 
 
+@pytest.mark.fault(
+    "folder: truncated, empty and mislabelled files, a bomb, links to nowhere",
+    outcome="each is named and set aside; training goes on",
+)
 def test_unusable_files_are_named_set_aside_and_do_not_stop(tree: Tree, two_classes: list[str]) -> None:
     folder = tree(two_classes)
     whole = (folder / "cat/1.png").read_bytes()
@@ -119,6 +123,7 @@ def test_unusable_files_are_named_set_aside_and_do_not_stop(tree: Tree, two_clas
     assert not any(str(folder) in reason for reason in reasons.values())
 
 
+@pytest.mark.fault("folder: more than half of the files unusable", outcome="it stops and names some")
 def test_when_most_files_are_unusable_it_stops_and_names_some(tree: Tree, two_classes: list[str]) -> None:
     folder = tree(two_classes)
     for name in two_classes[:11]:
@@ -127,6 +132,7 @@ def test_when_most_files_are_unusable_it_stops_and_names_some(tree: Tree, two_cl
         load(folder)
 
 
+@pytest.mark.fault("folder: a class without one usable image", outcome="it stops and names the class")
 def test_a_class_whose_images_are_all_unusable_stops(tree: Tree, two_classes: list[str]) -> None:
     folder = tree([*two_classes, "emu/1.png"])
     (folder / "emu/1.png").write_bytes(b"x")
@@ -170,6 +176,7 @@ def test_pictures_decoded_on_demand_equal_resident_ones(
             assert torch.equal(batch, resident.train.images.batch(indices))
 
 
+@pytest.mark.fault("a file deleted between scan and epoch", outcome="an error names it")
 def test_a_file_that_vanishes_after_the_check_is_an_error_with_its_name(
     tree: Tree, two_classes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +204,7 @@ def test_progress_is_told_to_the_end(tree: Tree, two_classes: list[str]) -> None
     assert all(0 < done <= total for _, done, total in told)
 
 
+@pytest.mark.fault("folder: links in a circle", outcome="each picture is read once")
 def test_links_are_followed_but_never_in_a_circle(tree: Tree, two_classes: list[str], tmp_path: Path) -> None:
     folder = tree(two_classes)
     tree(["1.png", "2.png", "3.png"], "elsewhere", h=9)
@@ -207,6 +215,7 @@ def test_links_are_followed_but_never_in_a_circle(tree: Tree, two_classes: list[
     assert {"emu/1.png", "emu/2.png", "emu/3.png"} <= {*data.train.ids, *data.validation.ids}
 
 
+@pytest.mark.fault("folder: names that are not UTF-8", outcome="read, with a printable name")
 def test_names_that_are_not_utf8_get_a_printable_name(tree: Tree, two_classes: list[str]) -> None:
     folder = tree(two_classes)
     (folder / "cat/1.png").rename(os.fsdecode(os.fsencode(folder) + b"/cat/caf\xe9.png"))
@@ -229,6 +238,7 @@ def test_hidden_files_and_macos_folders_are_skipped(tree: Tree, two_classes: lis
     assert data.quarantined == ()
 
 
+@pytest.mark.fault("folder: a class folder without rights", outcome="an error names it")
 def test_a_folder_without_rights_is_an_error_with_its_name(
     tree: Tree, two_classes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +255,7 @@ def test_a_folder_without_rights_is_an_error_with_its_name(
         load(folder)
 
 
+@pytest.mark.fault("folder: a file without rights", outcome="named and set aside")
 def test_a_file_without_rights_is_set_aside(
     tree: Tree, two_classes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,7 +365,15 @@ HOSTILE: dict[str, tuple[str, Callable[[zipfile.ZipInfo], None] | None, str]] = 
 }
 
 
-@pytest.mark.parametrize("case", HOSTILE)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case, marks=pytest.mark.fault(f"zip: {case}", outcome="the archive is refused; nothing is written")
+        )
+        for case in HOSTILE
+    ],
+)
 def test_a_hostile_zip_is_refused_whole_and_writes_nothing(case: str, good: dict[str, bytes], tmp_path: Path) -> None:
     name, change, message = HOSTILE[case]
     path = zip_of(tmp_path, {**good, name: b"x"}, change)
@@ -365,6 +384,7 @@ def test_a_hostile_zip_is_refused_whole_and_writes_nothing(case: str, good: dict
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.fault("zip: a name twice", outcome="the archive is refused")
 def test_a_zip_that_holds_a_name_twice_is_refused(good: dict[str, bytes], tmp_path: Path) -> None:
     path = zip_of(tmp_path, good)
     with zipfile.ZipFile(path, "a") as archive:
@@ -373,6 +393,7 @@ def test_a_zip_that_holds_a_name_twice_is_refused(good: dict[str, bytes], tmp_pa
         load(path)
 
 
+@pytest.mark.fault("zip: cut off", outcome="refused")
 @pytest.mark.parametrize("cut", [10, 200, -30])
 def test_a_zip_that_is_cut_off_is_refused(cut: int, good: dict[str, bytes], tmp_path: Path) -> None:
     path = zip_of(tmp_path, good)
@@ -381,6 +402,7 @@ def test_a_zip_that_is_cut_off_is_refused(cut: int, good: dict[str, bytes], tmp_
         load(path)
 
 
+@pytest.mark.fault("zip: an entry with damaged bytes", outcome="the entry is named and set aside")
 def test_a_damaged_entry_of_a_zip_is_set_aside_by_name(good: dict[str, bytes], tmp_path: Path) -> None:
     path = zip_of(tmp_path, good)
     content = bytearray(path.read_bytes())
@@ -392,6 +414,7 @@ def test_a_damaged_entry_of_a_zip_is_set_aside_by_name(good: dict[str, bytes], t
     assert len(data.train) + len(data.validation) == 11
 
 
+@pytest.mark.fault("zip: a wrong checksum", outcome="the entry is named and set aside")
 def test_a_flipped_bit_that_the_picture_format_cannot_notice_is_noticed(
     make_noise: Callable[..., Image.Image], tmp_path: Path
 ) -> None:
@@ -406,6 +429,7 @@ def test_a_flipped_bit_that_the_picture_format_cannot_notice_is_noticed(
     assert [(one.path, one.reason) for one in load(path).quarantined] == [("cat/3.bmp", "its checksum is wrong")]
 
 
+@pytest.mark.fault("zip: an entry of 30 MB that declares 1,000 bytes", outcome="set aside without being unpacked")
 def test_an_entry_that_is_longer_than_it_declares_is_set_aside_without_being_unpacked(
     good: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -420,6 +444,7 @@ def test_an_entry_that_is_longer_than_it_declares_is_set_aside_without_being_unp
     ]
 
 
+@pytest.mark.fault("zip: an encrypted entry", outcome="named and set aside")
 def test_an_encrypted_entry_is_set_aside(good: dict[str, bytes], tmp_path: Path) -> None:
     path = zip_of(tmp_path, good)
     content = bytearray(path.read_bytes())
@@ -429,6 +454,7 @@ def test_an_encrypted_entry_is_set_aside(good: dict[str, bytes], tmp_path: Path)
     assert [(one.path, one.reason) for one in load(path).quarantined] == [("cat/5.png", "it is encrypted")]
 
 
+@pytest.mark.fault("zip: another zip inside", outcome="left out and named")
 def test_a_zip_inside_a_zip_is_left_out(good: dict[str, bytes], tmp_path: Path) -> None:
     inner = zip_of(tmp_path, good).read_bytes()
     data = load(zip_of(tmp_path, {**good, "cat/inner.zip": inner}))

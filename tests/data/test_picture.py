@@ -79,6 +79,7 @@ def test_a_palette_with_a_transparent_colour_is_laid_on_white(tmp_path: Path) ->
     assert pixels[:, 1, 1].tolist() == [10, 20, 30]
 
 
+@pytest.mark.fault("picture: 16 bits", outcome="scaled by its range, never clipped")
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     values = RNG.integers(0, 65536, (4, 6)).astype(np.uint16)
     for kind in ("PNG", "TIFF"):
@@ -94,6 +95,7 @@ def test_32_bit_integers_are_scaled_as_16_bits_or_8_by_their_values(tmp_path: Pa
         assert np.abs(pixels[0] - values / top * 255).max() <= 0.5
 
 
+@pytest.mark.fault("picture: NaN among the pixels of a float TIFF", outcome="refused, saying NaN")
 def test_float_pictures_of_zero_to_one_are_scaled_and_nan_is_refused(tmp_path: Path) -> None:
     values = RNG.random((4, 6)).astype(np.float32)
     assert np.abs(shown(stored(Image.fromarray(values), "TIFF"), 1, tmp_path)[0] - values * 255).max() <= 0.5
@@ -102,6 +104,7 @@ def test_float_pictures_of_zero_to_one_are_scaled_and_nan_is_refused(tmp_path: P
         shown(stored(Image.fromarray(values), "TIFF"), 1, tmp_path)
 
 
+@pytest.mark.fault("picture: CMYK", outcome="its true colours")
 def test_cmyk_shows_the_complement(tmp_path: Path) -> None:
     image = Image.new("CMYK", (6, 4), (255, 0, 0, 0))  # full cyan: no red
     assert shown(stored(image, "TIFF"), 3, tmp_path)[:, 0, 0].tolist() == [0, 255, 255]
@@ -177,7 +180,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.fault(f"picture: {kind}", outcome="refused, naming the file"))
+        for kind in BAD
+    ],
+)
 def test_a_bad_file_is_named_with_what_is_wrong(kind: str, tmp_path: Path) -> None:
     content, message = BAD[kind]
     path = tmp_path / "bad.jpg"
@@ -187,6 +196,7 @@ def test_a_bad_file_is_named_with_what_is_wrong(kind: str, tmp_path: Path) -> No
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.fault("picture: HEIC without its plugin", outcome="refused, naming the plugin")
 def test_a_file_that_is_not_there_and_a_heic_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.png: No such file"):
         rule(1).apply(tmp_path / "gone.png")

@@ -253,6 +253,7 @@ def test_a_changed_data_set_is_noticed_on_resume(tmp_path: Path) -> None:
         convolve.resume(tmp_path / "run")
 
 
+@pytest.mark.fault("a corrupt test image", outcome="named and listed; the others are measured")
 def test_a_corrupt_test_image_is_named_and_listed_and_the_others_are_measured(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         folder_of(tmp_path / "photos" / part, per_class=8, seed=len(part))
@@ -315,6 +316,7 @@ def test_images_too_small_for_the_model_name_the_smallest(tmp_path: Path) -> Non
         convolve.train("digits", img_size=8, out=tmp_path / "run")
 
 
+@pytest.mark.fault("a flipped bit in the state to resume from", outcome="refused by name")
 def test_a_damaged_state_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InterruptedRunError):
         convolve.train("digits", epochs=2, out=tmp_path / "run", observer=Stop(3))
@@ -328,6 +330,9 @@ def test_a_damaged_state_is_refused_by_name(tmp_path: Path) -> None:
         convolve.resume(tmp_path)
 
 
+@pytest.mark.fault(
+    "the disk fills up in the second epoch", outcome="an error; the first epoch is whole and can be resumed"
+)
 def test_a_disk_that_fills_up_while_saving_keeps_the_previous_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ def test_another_source_or_shared_function_is_other_code(
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+@pytest.mark.fault("damaged machine code in the kernel cache", outcome="compiled again, never run")
 def test_damaged_code_is_compiled_again_and_never_run(
     damage: str, fresh: Callable[..., cache.Loaded], tmp_path: Path
 ) -> None:
@@ -100,6 +101,7 @@ def test_damaged_code_is_compiled_again_and_never_run(
     assert fresh().compile_seconds == 0, "what was damaged is whole again"
 
 
+@pytest.mark.fault("a kernel cache that cannot be written", outcome="only costs the compilation")
 def test_a_cache_that_cannot_be_written_only_costs_the_compilation(
     fresh: Callable[..., cache.Loaded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def test_tensors_and_card_come_back_exactly(file: Path) -> None:
         assert torch.equal(tensors[name], tensor)
 
 
+@pytest.mark.fault("1,000 random bit flips in a model file", outcome="every one is refused")
 def test_a_thousand_flipped_bits_are_all_noticed(file: Path, tmp_path: Path) -> None:
     content = file.read_bytes()
     chance = random.Random(0)
@@ -53,6 +54,7 @@ def test_a_thousand_flipped_bits_are_all_noticed(file: Path, tmp_path: Path) -> 
             read(damaged)
 
 
+@pytest.mark.fault("a model file is cut off or goes on", outcome="refused at every length")
 def test_every_truncation_and_every_extension_is_noticed(file: Path, tmp_path: Path) -> None:
     content = file.read_bytes()
     damaged = tmp_path / "damaged"
@@ -65,6 +67,7 @@ def test_every_truncation_and_every_extension_is_noticed(file: Path, tmp_path: P
         read(damaged)
 
 
+@pytest.mark.fault("two tensors of one shape swapped in a model file", outcome="refused by their digests")
 def test_swapped_tensors_of_one_shape_are_noticed(tmp_path: Path) -> None:
     write(tmp_path / "m", {"a": torch.zeros(4), "b": torch.ones(4)}, {})
     content = (tmp_path / "m").read_bytes()
@@ -74,6 +77,7 @@ def test_swapped_tensors_of_one_shape_are_noticed(tmp_path: Path) -> None:
         read(tmp_path / "m")
 
 
+@pytest.mark.fault("a safetensors file of another tool as a model", outcome="refused with the reason")
 def test_a_safetensors_file_of_somebody_else_is_refused_with_the_reason(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2)}, tmp_path / "m")
     with pytest.raises(ModelFileError, match="not written by convolve") as caught:
@@ -90,6 +94,7 @@ def test_other_files_are_refused_without_running_or_allocating_anything(content:
         read(tmp_path / "m")
 
 
+@pytest.mark.fault("a model file that is absent, or a folder", outcome="refused with the reason")
 def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no such file"):
         read(tmp_path / "absent")
@@ -97,11 +102,13 @@ def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.fault("a state file given as a model", outcome="refused, naming what it is")
 def test_another_kind_of_our_files_is_refused(file: Path) -> None:
     with pytest.raises(ModelFileError, match=r"it says convolve\.model/1"):
         read(file, "convolve.state/1")
 
 
+@pytest.mark.fault("a model file of another architecture", outcome="the differences are listed")
 def test_weights_that_do_not_fit_are_listed() -> None:
     net = torch.nn.Linear(3, 2)
     with pytest.raises(ModelFileError, match=r"bias is missing, extra is not .* weight is \[1\], expected \[2, 3\]"):

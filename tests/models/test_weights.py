@@ -135,6 +135,7 @@ def test_a_file_that_is_no_weight_file_is_one_error(name: str, content: bytes | 
         weights.read(tmp_path / name)
 
 
+@pytest.mark.fault("a weight file cut off, or without tensors", outcome="refused with the reason")
 def test_a_truncated_file_and_a_file_without_tensors_are_refused(tmp_path: Path) -> None:
     whole = io.BytesIO()
     torch.save(synthetic({"fc.weight": (3, 3)}), whole)

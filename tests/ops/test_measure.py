@@ -283,6 +283,7 @@ def damaged() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("wrong", damaged())
+@pytest.mark.fault("wisdom that is damaged, or of another machine (19 kinds)", outcome="ignored with one warning")
 def test_a_file_that_cannot_be_trusted_is_ignored_with_one_warning_and_replaced(wrong: str, place: Path) -> None:
     place.write_text(damaged()[wrong], encoding="latin-1")
     with pytest.warns(wisdom.WisdomWarning, match="is ignored") as seen:

@@ -40,6 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         problem = ConvolveError("not enough memory", str(error), "use a smaller --batch-size or --img-size")
         return _fail(problem, "--json" in words, debug)
+    except OSError as error:  # the system refused something that no job expected
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        problem = ConvolveError(
+            "the system refused", f"{where}{error.strerror or error}", "check rights and free space"
+        )
+        return _fail(problem, "--json" in words, debug)
     except Exception as error:  # a bug of ours, said plainly
         received = f"{type(error).__name__}: {error}"
         problem = ConvolveError(

@@ -17,6 +17,7 @@ VERBS = (
     Verb("evaluate", "convolve.cli.evaluate:evaluate", "Measure a trained model on labelled images."),
     Verb("report", "convolve.cli.report:report", "Make the report of a run again: the images behind its result."),
     Verb("predict", "convolve.cli.predict:predict", "Classify images with a trained model."),
+    Verb("export", "convolve.cli.export:export", "Export a trained model to ONNX, torch or safetensors, and check it."),
     Verb(
         "inspect",
         "convolve.cli.inspect:inspect",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ class ImageFolder:
         self.name = path.resolve().stem if path.is_file() else path.resolve().name
         self.origin = str(path)
         self.classes = tuple(map(printable, self._layout.classes))
+        if len(set(self.classes)) < len(self.classes):
+            received = f"two of {path} are written {next(c for c in self.classes if self.classes.count(c) > 1)!r}"
+            raise InputError("classes need different names", received, "rename a folder")
         self._files = {part: _flat(classes) for part, classes in self._layout.parts.items()}
         self.counts = {part: len(names) for part, (names, _) in self._files.items()}
         self.aside = tuple(Quarantined(printable(name), reason) for name, reason in self._layout.aside)
@@ -249,8 +253,10 @@ def reason(error: InputError, name: str) -> str:
 
 
 def printable(name: str) -> str:
-    """A file name as text that every file and terminal can hold: bytes that are no UTF-8 are written as \\xNN."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A file name as text that every file and terminal can hold: bytes that are no UTF-8, and control characters (a line end, or
+    what would command a terminal), are written as \\xNN."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(f"\\x{ord(letter):02x}" if unicodedata.category(letter) == "Cc" else letter for letter in text)
 
 
 def _flat(classes: dict[str, list[str]]) -> tuple[list[str], list[int]]:

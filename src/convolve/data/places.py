@@ -20,6 +20,10 @@ from typing import Protocol
 from convolve.errors import InputError
 
 LARGEST_FILE = 256 * 2**20
+BOMB_BYTES, BOMB_RATIO = (
+    16 * 2**20,
+    200,
+)  # of one entry; photos are packed already, an even BMP unpacks to a few hundred times
 HIDDEN = {"__macosx", "thumbs.db", "desktop.ini"}
 
 
@@ -134,6 +138,8 @@ class Zip:
             raise ValueError("it is encrypted")
         if entry.file_size > LARGEST_FILE:
             raise ValueError(f"it declares {entry.file_size:,} bytes, more than {LARGEST_FILE:,}")
+        if entry.file_size > max(BOMB_BYTES, BOMB_RATIO * entry.compress_size):
+            raise ValueError(f"it unpacks {entry.compress_size:,} bytes to {entry.file_size:,} (a decompression bomb)")
         header = self._at(entry.header_offset, 30)
         if header[:4] != b"PK\x03\x04":
             raise ValueError("its header is damaged")

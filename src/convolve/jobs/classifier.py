@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from convolve.data.preprocess import Preprocessing, normalise, upright
 from convolve.data.statistics import Statistics, describe
 from convolve.errors import ConvolveError, ModelFileError
 from convolve.jobs.results import Prediction, html_table
+from convolve.models.bounded import no_larger_than
 from convolve.models.file import load_weights, read
 from convolve.models.source import rebuild
 
@@ -91,8 +93,11 @@ def load(path: str | os.PathLike[str], *, network: str | nn.Module | None = None
     """
     tensors, card = read(path)
     try:
-        classifier = Classifier(rebuild(card["architecture"], network), card)
-    except (KeyError, TypeError, ValueError) as error:
+        with nullcontext() if network is not None else no_larger_than(tensors, path):
+            classifier = Classifier(rebuild(card["architecture"], network), card)
+        if len(classifier.classes) != card["architecture"]["num_classes"]:
+            raise ValueError(f"{len(classifier.classes)} classes for {card['architecture']['num_classes']} scores")
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if network is not None and isinstance(error, ConvolveError):
             raise  # what the caller named is wrong, not the file
         received = f"{type(error).__name__}: {error}"

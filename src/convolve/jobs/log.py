@@ -36,7 +36,7 @@ class RunLog:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(text + "\n")
         except OSError as error:
-            self._observer.say(f"log       {self._path} ends here: {error.strerror or error}")
+            self._observer.say(f"log       {self._path} ends here: {error.strerror or error}; training goes on")
             self._path = None
 
     def reading(self, what: str, done: int, total: int) -> None:

@@ -26,7 +26,7 @@ def predict(
     """
     classifier = load(model, network=network)
     predictions, errors = [], []
-    for path in _files(images):
+    for path in image_files(images):
         try:
             predictions.append(classifier.predict(path, invert=invert))
         except InputError as error:
@@ -41,7 +41,8 @@ def predict(
     return predictions, errors
 
 
-def _files(images: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
+def image_files(images: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
+    """The files that are named, and those in folders that are images by the end of their name."""
     for image in images:
         path = Path(image)
         if path.is_dir():

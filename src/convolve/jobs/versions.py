@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 
 import convolve
@@ -13,7 +14,7 @@ __all__ = ["processor", "versions"]
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors", "scikit-learn")
 
 
-def versions() -> dict[str, str]:
-    """Package name to version, convolve and Python first."""
+def versions(more: Sequence[str] = ()) -> dict[str, str]:
+    """Package name to version, convolve and Python first, the packages `more` last."""
     found = {"convolve": convolve.__version__, "python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in _PACKAGES}
+    return found | {name: metadata.version(name) for name in (*_PACKAGES, *more)}

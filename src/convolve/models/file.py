@@ -61,7 +61,8 @@ def read(path: str | os.PathLike[str], kind: str = FORMAT) -> tuple[dict[str, to
             metadata = file.metadata() or {}
             card = _checked_card(path, metadata, kind)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a mapping)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        _check_names(path)
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(
             f"cannot read {path}", _reason(error), "the file is damaged or was not written by convolve"
         ) from error
@@ -106,10 +107,25 @@ def _checked_card(path: Path, metadata: Mapping[str, str], kind: str) -> dict[st
             f"{path} is damaged", "its description differs from its sha256", "copy the file again, or train again"
         )
     card: dict[str, Any] = json.loads(text)
+    if not isinstance(card, dict) or not isinstance(card.get("tensors"), dict):
+        received = "its description names no tensors"
+        raise ModelFileError(f"{path} was not written by convolve", received, "use a file of convolve train")
     if card["format"] != kind:
         remedy = f"expected {kind}; update convolve, or name another file"
         raise ModelFileError(f"{path} is another kind of file", f"it says {card['format']}", remedy)
     return card
+
+
+def _check_names(path: Path) -> None:
+    """The library takes the last of two entries of one name; two readers could then see two models. Raises ValueError."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise ValueError("its header has a name twice")
+        return dict(pairs)
+
+    with path.open("rb") as file:
+        json.loads(file.read(int.from_bytes(file.read(8), "little")), object_pairs_hook=unique)
 
 
 def _tensor_digest(name: str, tensor: torch.Tensor) -> str:

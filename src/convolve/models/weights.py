@@ -11,6 +11,7 @@ releases lack it. Heads for training that the network was built without are left
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,7 @@ def put(
 
 
 def _pickled(path: Path) -> dict[str, Tensor]:
+    _check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
@@ -111,6 +113,20 @@ def _pickled(path: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     return dict(content) if isinstance(content, Mapping) else {}
+
+
+def _check_archive(path: Path) -> None:
+    """torch stores its archives uncompressed; entries that claim more bytes than the file has are a decompression bomb."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    claimed, size = sum(entry.file_size for entry in entries), path.stat().st_size
+    if claimed > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        received = f"it has {size:,} bytes and its entries claim {claimed:,}"
+        raise ModelFileError(
+            f"{path} is a decompression bomb", received, "torch stores weights uncompressed: get them again"
+        )
 
 
 def _last(net: nn.Module) -> list[str]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convolve.errors import ShapeError, UsageError
+from convolve.nn.conv import Conv2d
 from convolve.ops.conv import conv2d
 
 # Table I of the paper, by output map: the maps of S2 that it takes.
@@ -68,6 +69,16 @@ class TableConv2d(nn.Module):
         _, r, s = self.weight.shape
         dense = self.weight.new_zeros(len(self.table), self.in_channels, r, s)
         return dense.index_put((self.outputs, self.inputs), self.weight)
+
+    @torch.no_grad()
+    def plain(self) -> Conv2d:
+        """The ordinary layer that computes the same, with a copy of the weights: for programs that know no tables."""
+        dense = self.dense_weight()
+        layer = Conv2d(dense.shape[1], dense.shape[0], dense.shape[2], padding=self.padding).to(dense)
+        layer.weight.copy_(dense)
+        assert layer.bias is not None
+        layer.bias.copy_(self.bias)
+        return layer.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != self.in_channels:

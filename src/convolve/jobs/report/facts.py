@@ -200,6 +200,9 @@ class _Some:
     def batch(self, indices: torch.Tensor) -> torch.Tensor:
         return self.whole.batch(self.numbers[indices])
 
+    def content(self) -> str:
+        return f"{self.whole.content()}, {len(self.numbers)} of them"
+
 
 def _train_outcomes(
     subject: Subject, train: Split, inspection: Inspection | None, epochs: int, notes: list[str]
