@@ -6,7 +6,7 @@ numbers that happen to be vectors: any window, size and padding, no masks, no wa
 
     forward     rows of TILE pixels of some filters in registers; two rows make a row of maxima; a byte says which of four won
     input       the gradient is spread over the four pixels and convolved with the kernels turned around, by the same tile
-    weights     some filters times some taps in registers: a vector of partial sums each, over all pixels
+    weights     some filters times some taps in registers: a vector of partial sums each, over all pixels of LANES images
 
 A code of 4 means: ReLU let nothing through. As in torch a maximum's gradient goes to the first of equals; NaN goes through both.
 
@@ -17,7 +17,7 @@ once. A tile of 3 filters times 7 pixels loads 10 vectors for 21 multiply-adds.
 from __future__ import annotations
 
 from convolve.kernels.cache import Kernel
-from convolve.kernels.machine import Tiles, tiles_for
+from convolve.kernels.machine import Tiles, machine, tiles_for
 from convolve.kernels.preamble import HEADER, PREAMBLE
 
 _SIZES = (
@@ -33,9 +33,10 @@ INPUT = ("g", "codes", "w", "dx", "scratch", *_SIZES, "spread_h", "spread_w")  #
 WEIGHTS = ("g", "codes", "x", "dw", "db", "table", "scratch", *_SIZES, "taps")
 # dw and db are those of each thread, one after the other; the table has the taps' offsets, and the last again to fill a tile
 
-# (pixels of the tile, filters): 28 sums, though they fit the registers, are kept on the stack by LLVM, at a fifth of the speed
-_MANY = ((12, 2), (10, 2), (8, 3), (7, 3), (6, 4), (4, 6), (2, 8), (1, 8))
-_FEW = ((6, 2), (5, 2), (4, 3), (2, 4), (1, 4))
+# (pixels of the tile, filters). LLVM loads all pixels of a tap before it multiplies: a + b + a b must not exceed the registers, or sums go
+# to the stack and the kernel to a fifth of its speed.
+_MANY = ((10, 2), (8, 2), (7, 3), (6, 3), (5, 4), (4, 4), (2, 8), (1, 8))
+_FEW = ((4, 2), (3, 3), (2, 4), (1, 4))
 
 # (filters of the tile, taps)
 _MANY_TAPS = ((4, 5), (3, 5), (2, 9))
@@ -220,7 +221,8 @@ def kernel(arguments):
 """
 
 
-def weights_source(tile: int, width: int) -> str:
+def weights_source(tile: int, width: int, lanes: int) -> str:
+    room = -(-tile * width // lanes)
     return f"""
 def kernel(arguments):
 {PREAMBLE}
@@ -232,9 +234,11 @@ def kernel(arguments):
     gradient = shift(scratch, channels * x_c)
     maps = shift(gradient, filters * z_k)
     sums = shift(maps, (places + LANES) * LANES)
-    bias_sums = shift(sums, filters * channels * taps * LANES)
+    tap_tiles = (taps + {width - 1}) // {width}
+    sums_size = (filters + {tile - 1}) // {tile} * channels * tap_tiles * {room} * LANES
+    bias_sums = shift(sums, sums_size)
     clear(scratch, channels * x_c)
-    clear(sums, filters * (channels * taps + 1) * LANES)
+    clear(sums, sums_size + filters * LANES)
     groups = (batch + LANES - 1) // LANES
     for group in range(thread * groups // threads, (thread + 1) * groups // threads):
         first = group * LANES
@@ -249,20 +253,28 @@ def kernel(arguments):
             for i in range(high * wide):
                 s = add(s, load(gradient, k * z_k + i * LANES))
             store(bias_sums, k * LANES, s)
+        into = sums
         for k in range(0, filters, {tile}):
             for c in range(channels):
                 for t in range(0, taps, {width}):
-{_weight_tile(tile, width, " " * 20)}
+{_weight_tile(tile, width, lanes, " " * 20)}
+                    into = shift(into, {room} * LANES)
     total_w, total_b = shift(pointer(dw), thread * filters * channels * taps), shift(pointer(db), thread * filters)
-    for i in range(filters * channels * taps):
-        total_w[i] = total(load(sums, i * LANES))
+    into = sums
+    for k in range(0, filters, {tile}):
+        for c in range(channels):
+            for t in range(0, taps, {width}):
+                for i in range(min({tile}, filters - k)):
+                    for j in range(min({width}, taps - t)):
+                        total_w[((k + i) * channels + c) * taps + t + j] = into[i * {width} + j]
+                into = shift(into, {room} * LANES)
     for k in range(filters):
         total_b[k] = total(load(bias_sums, k * LANES))
 """
 
 
-def _weight_tile(tile: int, width: int, indent: str) -> str:
-    """The sums of `tile` filters from k and `width` taps from t over the pixels of LANES images."""
+def _weight_tile(tile: int, width: int, lanes: int, indent: str) -> str:
+    """The sums of `tile` filters from k and `width` taps from t over the pixels of LANES images, added to those at `into`."""
     sums = [(k, t) for k in range(tile) for t in range(width)]
     lines = [f"y{k}_at = shift(gradient, min(k + {k}, filters - 1) * z_k)" for k in range(tile)]
     lines += [f"x{t}_at = shift(scratch, c * x_c + table[t + {t}])" for t in range(width)]
@@ -272,10 +284,16 @@ def _weight_tile(tile: int, width: int, indent: str) -> str:
     for t in range(width):
         lines += [f"        v = load(x{t}_at, j)"] + [f"        s{k}_{t} = fma(v, y{k}, s{k}_{t})" for k in range(tile)]
     lines += ["        i += LANES", "        j += LANES"]
-    for k, t in sums:
-        lines += [f"if k + {k} < filters and t + {t} < taps:"]
-        lines += [f"    into = ((k + {k}) * channels + c) * taps + t + {t}"]
-        lines += [f"    store(sums, into * LANES, add(load(sums, into * LANES), s{k}_{t}))"]
+    names = [f"s{k}_{t}" for k, t in sums]
+    for number, start in enumerate(range(0, len(names), lanes)):
+        some, level = names[start : start + lanes], lanes
+        # Neighbours are added pairwise, so that lane i of the last vector is the total of vector i: a balanced tree.
+        while level > 1:
+            level //= 2
+            pairs = [(some[i], (*some, "zero()")[i + 1]) for i in range(0, len(some), 2)]
+            lines += [f"{a} = add(evens({a}, {b}), odds({a}, {b}))" for a, b in pairs]
+            some = [a for a, _ in pairs]
+        lines += [f"store(into, {number} * LANES, add(load(into, {number} * LANES), {some[0]}))"]
     return "\n".join(indent + line for line in lines)
 
 
@@ -301,9 +319,8 @@ def input_gradient(tile: int, width: int, dtype: str) -> Kernel:
 
 def weight_gradient(tile: int, width: int, dtype: str) -> Kernel:
     """One of tap_tiles()."""
-    return Kernel(
-        f"stages_weights-{dtype}-{tile}x{width}", dtype, lambda: weights_source(tile, width), lambda: _SHARED
-    )
+    name = f"stages_weights-{dtype}-{tile}x{width}"
+    return Kernel(name, dtype, lambda: weights_source(tile, width, machine().lanes(dtype)), lambda: _SHARED)
 
 
 def every(dtype: str) -> list[Kernel]:

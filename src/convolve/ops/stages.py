@@ -2,13 +2,14 @@
 
     y[n, k, p, q]  =  max(0, maximum over i, j < 2 of  bias[k] + sum over c, r, s of  w[k, c, r, s] x[n, c, 2p + i + r, 2q + j + s])
 
-over the zero-padded input. Sums are plain and in one order, whatever the batch; those of the weight gradient depend on the number of threads,
-as they do in torch. A second derivative is taken of torch's operators instead.
+over the zero-padded input. Sums are plain and in one order, whatever the batch; those of the weight gradient depend on the number of
+threads, as they do in torch. A second derivative is taken of torch's operators instead.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -167,8 +168,11 @@ class _Sizes:
     @property
     def weight_scratch(self) -> int:
         v = self.values
-        sums = v["filters"] * (v["channels"] * v["taps"] + 1)
-        return self.images + (5 * self.places + self.lanes + sums) * self.lanes
+        sums = max(
+            -(-v["filters"] // tile) * v["channels"] * -(-v["taps"] // width) * -(-tile * width // self.lanes)
+            for tile, width in stages.tap_tiles()
+        )
+        return self.images + (5 * self.places + self.lanes + sums + v["filters"]) * self.lanes
 
     @property
     def largest(self) -> int:
@@ -216,10 +220,14 @@ class _Plan:
     def _groups(self) -> int:
         return -(-self.sizes.values["batch"] // self.sizes.lanes)
 
-    def _run(self, kernel: Kernel, names: tuple[str, ...], given: dict[str, Tensor | None], scratch: int) -> None:
+    def _run(self, kernel: Kernel, names: tuple[str, ...], given: Mapping[str, Tensor | None], scratch: int) -> None:
         scratch = -(-scratch // 16) * 16
         size = 4 if self.dtype == "float32" else 8
-        values = {**self.sizes.values, "scratch_size": scratch, "scratch": engine.scratch(scratch * size * self.threads)}
+        values = {
+            **self.sizes.values,
+            "scratch_size": scratch,
+            "scratch": engine.scratch(scratch * size * self.threads),
+        }
         values |= {name: 0 if tensor is None else tensor.data_ptr() for name, tensor in given.items()}
         engine.run(loaded(kernel).address, struct.pack(f"{len(names)}q", *map(values.__getitem__, names)), self.threads)
 
