@@ -2,10 +2,10 @@
 
     python -m benchmarks.feeding [--augmentation | --decoding] [--rounds 15] [--quick]
 
-`--augmentation`: a step of `fit`'s loop (index, normalise, move, forward, backward, optimizer) with and without the movement, in turn; the share is
-the part of the step with it that it takes (promised: at most 20 %). `--decoding`: JPEG files made of scikit-learn's two photos, 427 x 640 and
-twice that, decoded into 64x64 pictures as a folder of images is, by one thread and by two, with Pillow's `draft` (decoding at a half,
-a quarter or an eighth, which JPEG offers) and without. Results: results/feeding.json.
+`--augmentation`: a step of `fit`'s loop (index, normalise, move, forward, backward, optimizer) with and without the movement, in turn; the
+share is the part of the step with it that it takes (promised: at most 20 %). `--decoding`: JPEG files made of scikit-learn's two photos,
+427 x 640 and twice that, decoded into 64x64 pictures as a folder of images is, by one thread and by two, with Pillow's `draft` (decoding at
+a half, a quarter or an eighth, which JPEG offers) and without. Results: results/feeding.json.
 """
 
 from __future__ import annotations

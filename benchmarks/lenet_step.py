@@ -2,9 +2,9 @@
 
     python -m benchmarks.lenet_step [--parts | --epochs] [--batch 256] [--rounds 15] [--quick]
 
-`--parts`: each operator alone, forward and backward, on resident tensors of its real shape; contestants in turn, medians; with its multiply-adds
-and the milliseconds that they take at the FMA peak of the threads used, measured in the same process. `--epochs`: lenet_relu of the table,
-one epoch of MNIST (60,000 images), three ways:
+`--parts`: each operator alone, forward and backward, on resident tensors of its real shape; contestants in turn, medians; with its
+multiply-adds and the milliseconds that they take at the FMA peak of the threads used, measured in the same process. `--epochs`:
+lenet_relu of the table, one epoch of MNIST (60,000 images), three ways:
 
     ours        `fit`, the loop behind `convolve train`, on uint8 images in memory
     resident    a plain eager loop over float32 images already normalised in memory
@@ -38,6 +38,7 @@ from convolve.data.load import load
 from convolve.data.preprocess import measure, normalise
 from convolve.data.records import Split
 from convolve.models import create
+from convolve.ops.stages import stage
 from convolve.training.fit import fit
 from convolve.training.options import Options
 from convolve.training.records import Silent
@@ -77,12 +78,20 @@ def parts(n: int) -> dict[str, dict[str, Any]]:
     pair = [_both(lambda x, w, b, f=f: f(x, w, b, padding=2), x, w, b) for f in (F.conv2d, convolve.conv2d)]
     add("C1 1->6 5x5", 117_600, 117_600, *pair)
     first = leaf(n, 6, 28, 28)
+    wide = ((2, 2), (2, 2))
+    ours = _both(lambda x, w, b: stage(x, w, b, wide), x, w, b)
+    whole = _both(lambda x, w, b: F.max_pool2d(F.relu(F.conv2d(x, w, b, padding=2)), 2), x, w, b)
+    add("stage 1: C1, ReLU, max", 117_600, 117_600, whole, ours)
     add("ReLU 6x28x28", 0, 0, _both(F.relu, first), None)
     add("max 6x28x28", 0, 0, *(_both(lambda x, f=f: f(x, 2), first) for f in (F.max_pool2d, convolve.max_pool2d)))
     x, w, b = leaf(n, 6, 14, 14), leaf(16, 6, 5, 5), leaf(16)
     pair = [_both(lambda x, w, b, f=f: f(x, w, b), x, w, b) for f in (F.conv2d, convolve.conv2d)]
     add("C2 6->16 5x5", 240_000, 480_000, *pair)
     second = leaf(n, 16, 10, 10)
+    none = ((0, 0), (0, 0))
+    ours = _both(lambda x, w, b: stage(x, w, b, none), x, w, b)
+    whole = _both(lambda x, w, b: F.max_pool2d(F.relu(F.conv2d(x, w, b)), 2), x, w, b)
+    add("stage 2: C2, ReLU, max", 240_000, 480_000, whole, ours)
     add("ReLU 16x10x10", 0, 0, _both(F.relu, second), None)
     add("max 16x10x10", 0, 0, *(_both(lambda x, f=f: f(x, 2), second) for f in (F.max_pool2d, convolve.max_pool2d)))
     head = nn.Sequential(nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10))
@@ -146,7 +155,7 @@ def measure_parts(batch: int, rounds: int) -> dict[str, Any]:
     runs["ours"] = step_of(create("lenet_relu"), x, y, True)
     seconds = in_turn(runs, rounds)
     ratios = [theirs / mine for theirs, mine in zip(seconds["torch"], seconds["ours"], strict=True)]
-    arithmetic = sum(row["limit_ms"] for row in table.values())
+    arithmetic = sum(row["limit_ms"] for name, row in table.items() if not name.startswith("stage"))
     whole = {who: spread([1e3 * s for s in taken]) for who, taken in seconds.items()}
     return {
         "batch": batch,
