@@ -69,7 +69,7 @@ def lenet(net: nn.Module, x: Tensor, act: Any, pool: Any, padding: int) -> Tenso
 
 def swiftnet(net: nn.Module, x: Tensor) -> Tensor:
     w = Weights(net)
-    x = F.max_pool2d(F.relu(w.conv(x, 12, 5)), 2)
+    x = F.max_pool2d(F.relu(w.conv(x, 8, 5)), 2)
     x = w.bn(F.max_pool2d(F.relu(w.conv(x, 32, 5)), 2)).flatten(1)
     x = w.fc(F.relu(w.fc(x, 128)), 10)
     w.done()

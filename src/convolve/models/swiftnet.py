@@ -1,6 +1,6 @@
 """A small network that a CPU trains in seconds: MNIST to 99 % in one epoch.
 
-    stage 1    12 5x5 convolutions, ReLU, 2x2 maximum
+    stage 1    8 5x5 convolutions, ReLU, 2x2 maximum
     stage 2    32 5x5 convolutions, ReLU, 2x2 maximum, batch normalisation
     head       fully connected to 128, ReLU, fully connected
 
@@ -16,7 +16,7 @@ from torch import nn
 from convolve.models import spec
 from convolve.models.initial import initialise
 
-SPEC = "conv 12 5, relu, max 2, conv 32 5, relu, max 2, bn, fc 128, relu, fc classes"
+SPEC = "conv 8 5, relu, max 2, conv 32 5, relu, max 2, bn, fc 128, relu, fc classes"
 
 
 def swiftnet(
