@@ -67,6 +67,15 @@ def lenet(net: nn.Module, x: Tensor, act: Any, pool: Any, padding: int) -> Tenso
     return x
 
 
+def swiftnet(net: nn.Module, x: Tensor) -> Tensor:
+    w = Weights(net)
+    x = F.max_pool2d(F.relu(w.conv(x, 8, 5)), 2)
+    x = w.bn(F.max_pool2d(F.relu(w.conv(x, 32, 5)), 2)).flatten(1)
+    x = w.fc(F.relu(w.fc(x, 128)), 10)
+    w.done()
+    return x
+
+
 def lenet5(net: nn.Module, x: Tensor) -> Tensor:
     """Section II-B, with the table by S2 maps (its rows) where the package has it by C3 maps (its columns)."""
     rows = {
@@ -371,6 +380,7 @@ TWINS: dict[tuple[str, str], Twin] = {
         partial(resnet, counts=(1, 1, 1), bottleneck=False, stem=_smallnet_stem, widths=(32, 64, 128), classes=10),
         (29, 35),
     ),
+    ("swiftnet", "swiftnet"): Twin(swiftnet, (29, 31)),
     ("lenet", "d2l"): Twin(partial(lenet, act=torch.sigmoid, pool=F.avg_pool2d, padding=2), (29, 31)),
     ("lenet", "shusentang"): Twin(partial(lenet, act=torch.sigmoid, pool=F.max_pool2d, padding=0), (29, 31)),
     ("lenet_relu", "relu"): Twin(partial(lenet, act=F.relu, pool=F.max_pool2d, padding=2), (29, 31)),

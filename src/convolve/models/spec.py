@@ -121,7 +121,7 @@ def build(
     (['conv1', 'sigmoid1', 'avg1', 'flattened1', 'fc1'], 96)
     """
     image = (in_channels, *img_size)
-    return nn.Sequential(OrderedDict(_layers(parse(spec, num_classes), image)))
+    return layers.Sequential(OrderedDict(_layers(parse(spec, num_classes), image)))
 
 
 def part(spec: str, shape: Shape, num_classes: int = 10) -> tuple[nn.Sequential, Shape]:

@@ -24,6 +24,7 @@ from convolve.nn.pool import (
 from convolve.nn.rbf import EuclideanRBF, MAPLoss
 from convolve.nn.residual import BasicBlock, Bottleneck, InvertedResidual, ShuffleUnit
 from convolve.nn.separable import ChannelShuffle, DepthwiseConv2d, DepthwiseSeparableConv2d, PointwiseConv2d
+from convolve.nn.sequential import Sequential
 from convolve.nn.subsampling import TrainableSubsampling
 from convolve.nn.table_conv import LENET5_TABLE, TableConv2d
 
@@ -62,6 +63,7 @@ __all__ = [
     "NiNBlock",
     "PointwiseConv2d",
     "ScaledTanh",
+    "Sequential",
     "ShuffleUnit",
     "TableConv2d",
     "TrainableSubsampling",

@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 
 from convolve.errors import UsageError
 from convolve.nn import conv, pool
+from convolve.nn.sequential import Sequential
 from convolve.ops.execute import FrozenWeight
 
 OURS: dict[type[nn.Module], type[nn.Module]] = {
@@ -77,6 +78,9 @@ def accelerate(model: Module, *, freeze: bool = False) -> Module:
         if _why_not(layer) is None:
             _become(layer, OURS)
             setattr(layer, _MARK, True)
+        elif type(layer) is nn.Sequential:
+            layer.__class__ = Sequential  # it computes stages of such layers in one piece
+            setattr(layer, _MARK, True)
         if freeze and _freezable(layer):
             layer.__dict__["frozen"] = FrozenWeight()  # anew, if it was frozen before
     return model
@@ -93,7 +97,7 @@ def restore(model: Module) -> Module:
     unfreeze(model)
     for layer in model.modules():
         if layer.__dict__.pop(_MARK, False):
-            _become(layer, {ours: torchs for torchs, ours in OURS.items()})
+            _become(layer, {Sequential: nn.Sequential, **{ours: torchs for torchs, ours in OURS.items()}})
     return model
 
 
@@ -118,7 +122,7 @@ def acceleration(model: nn.Module) -> Acceleration:
     1 layers accelerated, 0 of them frozen, 0 left alone
     """
     names: dict[str, nn.Module] = dict(model.named_modules())
-    changed = tuple(name for name, layer in names.items() if _MARK in layer.__dict__)
+    changed = tuple(n for n, layer in names.items() if _MARK in layer.__dict__ and type(layer) is not Sequential)
     frozen = tuple(name for name, layer in names.items() if layer.__dict__.get("frozen") is not None)
     reasons = {name: _why_not(layer) for name, layer in names.items() if isinstance(layer, tuple(OURS))}
     left = {

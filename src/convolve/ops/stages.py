@@ -1,0 +1,257 @@
+"""Convolution, ReLU and 2x2 maximum as one operation on batches of images, by the kernels of convolve/kernels/stages.py.
+
+    y[n, k, p, q]  =  max(0, maximum over i, j < 2 of  bias[k] + sum over c, r, s of  w[k, c, r, s] x[n, c, 2p + i + r, 2q + j + s])
+
+over the zero-padded input. Sums are plain and in one order, whatever the batch; those of the weight gradient depend on the number of
+threads, as they do in torch. A second derivative is taken of torch's operators instead.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convolve.kernels import stages
+from convolve.kernels.cache import Kernel, loaded
+from convolve.kernels.machine import machine, why_no_kernels
+from convolve.ops import engine
+from convolve.ops.execute import is_learning
+from convolve.ops.pool_kernels import _watched
+from convolve.ops.precision import current_precision
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+LEAST_GROUPS = 2
+"""Vectors full of images from which the kernels are worth their turning."""
+
+MOST_CHANNELS, MOST_FILTERS = 16, 32
+"""With more maps torch's vectors along channels are as good."""
+
+_MOST_BYTES = 2 << 20  # of scratch for one thread
+
+
+def why_not(x: Tensor, weight: Tensor, padding: Padding) -> str | None:
+    """Why `stage` is not for these operands, or None."""
+    if _watched(x) or _watched(weight):
+        return "only plain float32 and float64 tensors on a CPU are served"
+    if current_precision() == "reproducible" or is_learning():
+        return "the layers are chosen one by one here"
+    if x.dim() != 4 or x.dtype != weight.dtype or x.shape[1] != weight.shape[1] or not x.is_contiguous():
+        return "the images are not (n, c, h, w) one after the other"
+    if x.shape[0] < LEAST_GROUPS * machine().lanes(_dtype(x)):
+        return "too few images"
+    if weight.shape[1] > MOST_CHANNELS or weight.shape[0] > MOST_FILTERS:
+        return "too many maps"
+    if why_no_kernels() is not None:
+        return why_no_kernels()
+    sizes = _Sizes.of(x.shape, weight.shape, padding, machine().lanes(_dtype(x)))
+    if sizes.rows < 1 or sizes.columns < 1:
+        return "the images are smaller than the window"
+    if x.element_size() * sizes.largest > _MOST_BYTES:
+        return "the maps are too large to stay in a core's cache"
+    return None
+
+
+def stage(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding) -> Tensor:
+    """The maxima (n, k, p, q), where `why_not` has no objection; `padding` is (before, after) of rows and of columns.
+
+    >>> x, w = torch.randn(64, 1, 6, 6), torch.randn(2, 1, 3, 3)
+    >>> y = stage(x, w, None, ((1, 1), (1, 1)))
+    >>> torch.allclose(y, F.max_pool2d(F.relu(F.conv2d(x, w, padding=1)), 2), atol=1e-5)
+    True
+    """
+    if torch.is_grad_enabled() and (
+        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    ):
+        result: Tensor = _Stage.apply(x, weight, bias, padding)  # type: ignore[no-untyped-call]
+        return result
+    return _forward(x, weight, bias, padding, codes=False)[0]
+
+
+class _Stage(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding) -> Tensor:
+        y, codes = _forward(x, weight, bias, padding, codes=True)
+        ctx.padding = padding
+        ctx.save_for_backward(x, weight, bias, codes)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, codes = ctx.saved_tensors
+        if torch.is_grad_enabled() or _watched(g):
+            return (*_composed(x, weight, bias, ctx.padding, g, ctx.needs_input_grad[:3]), None)
+        g = g.contiguous()
+        plan = _plan(x.shape, weight.shape, ctx.padding, engine.thread_count(), _dtype(x))
+        dx = plan.input_gradient(g, codes, weight.contiguous()) if ctx.needs_input_grad[0] else None
+        dw = db = None
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            dw, db = plan.weight_gradient(g, codes, x)
+        return dx, dw if ctx.needs_input_grad[1] else None, db if ctx.needs_input_grad[2] else None, None
+
+
+def _composed(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding, g: Tensor, needed: tuple[bool, ...]
+) -> list[Tensor | None]:
+    """The gradients by torch's operators, which can be differentiated again."""
+    (top, bottom), (left, right) = padding
+    with torch.enable_grad():
+        y = F.max_pool2d(F.relu(F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias)), 2)
+        leaves = [leaf for leaf, wanted in zip((x, weight, bias), needed, strict=True) if wanted and leaf is not None]
+        found = iter(torch.autograd.grad(y, leaves, g, create_graph=torch.is_grad_enabled()))
+    return [next(found) if wanted else None for wanted in needed]
+
+
+def _forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding, codes: bool
+) -> tuple[Tensor, Tensor | None]:
+    plan = _plan(x.shape, weight.shape, padding, engine.thread_count(), _dtype(x))
+    bias = torch.zeros(weight.shape[0], dtype=x.dtype) if bias is None else bias.contiguous()
+    return plan.forward(x, weight.contiguous(), bias, codes)
+
+
+def _dtype(x: Tensor) -> str:
+    return "float32" if x.dtype == torch.float32 else "float64"
+
+
+# -- plans
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What the kernels are told; scratch of one thread, in elements."""
+
+    values: dict[str, int]
+    lanes: int
+    rows: int
+    columns: int
+    places: int
+
+    @classmethod
+    def of(cls, x: tuple[int, ...], w: tuple[int, ...], padding: Padding, lanes: int) -> _Sizes:
+        n, channels, h, width = x
+        filters, _, kernel_h, kernel_w = w
+        padded_h, padded_w = h + sum(padding[0]), width + sum(padding[1])
+        rows, columns = (padded_h - kernel_h + 1) // 2, (padded_w - kernel_w + 1) // 2
+        values = {
+            "batch": n, "channels": channels, "size_h": h, "size_w": width,
+            "filters": filters, "kernel_h": kernel_h, "kernel_w": kernel_w,
+            "before_h": padding[0][0], "before_w": padding[1][0], "padded_h": padded_h, "padded_w": padded_w,
+            "rows": rows, "columns": columns,
+            "spread_h": max(2 * rows + 2 * (kernel_h - 1), h + padding[0][0] + kernel_h - 1),
+            "spread_w": max(2 * columns + 2 * (kernel_w - 1), width + padding[1][0] + kernel_w - 1),
+            "taps": kernel_h * kernel_w,
+        }  # fmt: skip
+        return cls(values, lanes, rows, columns, filters * rows * columns)
+
+    @property
+    def images(self) -> int:
+        return self.values["channels"] * self.values["padded_h"] * self.values["padded_w"] * self.lanes
+
+    def forward_scratch(self, width: int) -> int:
+        return self.images + (width * 4 * self.columns + self.places) * self.lanes
+
+    @property
+    def input_scratch(self) -> int:
+        v = self.values
+        maps = v["filters"] * v["spread_h"] * v["spread_w"] + self.places + self.lanes
+        weights = v["channels"] * (v["filters"] * v["taps"] + 1)
+        return (maps + v["channels"] * v["size_h"] * v["size_w"]) * self.lanes + weights
+
+    @property
+    def weight_scratch(self) -> int:
+        v = self.values
+        sums = max(
+            -(-v["filters"] // tile) * v["channels"] * -(-v["taps"] // width) * -(-tile * width // self.lanes)
+            for tile, width in stages.tap_tiles()
+        )
+        return self.images + (5 * self.places + self.lanes + sums + v["filters"]) * self.lanes
+
+    @property
+    def largest(self) -> int:
+        return max(self.forward_scratch(8), self.input_scratch, self.weight_scratch)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Everything but the addresses, for one shape and number of threads."""
+
+    sizes: _Sizes
+    threads: int
+    dtype: str
+    table: Tensor
+    tiles: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    """Of the output, the input gradient and the weight gradient."""
+
+    def forward(self, x: Tensor, w: Tensor, bias: Tensor, codes: bool) -> tuple[Tensor, Tensor | None]:
+        v = self.sizes.values
+        y = torch.empty(v["batch"], v["filters"], self.sizes.rows, self.sizes.columns, dtype=x.dtype)
+        kept = torch.empty(self._groups * self.sizes.lanes * self.sizes.places, dtype=torch.uint8) if codes else None
+        addresses = {"x": x, "w": w, "bias": bias, "y": y, "codes": kept}
+        kernel = stages.forward(*self.tiles[0], self.dtype)
+        self._run(kernel, stages.FORWARD, addresses, self.sizes.forward_scratch(self.tiles[0][1]))
+        return y, kept
+
+    def input_gradient(self, g: Tensor, codes: Tensor, w: Tensor) -> Tensor:
+        v = self.sizes.values
+        dx = torch.empty(v["batch"], v["channels"], v["size_h"], v["size_w"], dtype=g.dtype)
+        kernel = stages.input_gradient(*self.tiles[1], self.dtype)
+        addresses = {"g": g, "codes": codes, "w": w, "dx": dx}
+        self._run(kernel, stages.INPUT, addresses, self.sizes.input_scratch)
+        return dx
+
+    def weight_gradient(self, g: Tensor, codes: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        v = self.sizes.values
+        dw = torch.empty(self.threads, v["filters"], v["channels"], v["kernel_h"], v["kernel_w"], dtype=g.dtype)
+        db = torch.empty(self.threads, v["filters"], dtype=g.dtype)
+        kernel = stages.weight_gradient(*self.tiles[2], self.dtype)
+        addresses = {"g": g, "codes": codes, "x": x, "dw": dw, "db": db, "table": self.table}
+        self._run(kernel, stages.WEIGHTS, addresses, self.sizes.weight_scratch)
+        return (dw[0], db[0]) if self.threads == 1 else (dw.sum(0), db.sum(0))
+
+    @property
+    def _groups(self) -> int:
+        return -(-self.sizes.values["batch"] // self.sizes.lanes)
+
+    def _run(self, kernel: Kernel, names: tuple[str, ...], given: Mapping[str, Tensor | None], scratch: int) -> None:
+        scratch = -(-scratch // 16) * 16
+        size = 4 if self.dtype == "float32" else 8
+        values = {
+            **self.sizes.values,
+            "scratch_size": scratch,
+            "scratch": engine.scratch(scratch * size * self.threads),
+        }
+        values |= {name: 0 if tensor is None else tensor.data_ptr() for name, tensor in given.items()}
+        engine.run(loaded(kernel).address, struct.pack(f"{len(names)}q", *map(values.__getitem__, names)), self.threads)
+
+
+@lru_cache(maxsize=1024)
+def _plan(x: tuple[int, ...], w: tuple[int, ...], padding: Padding, threads: int, dtype: str) -> _Plan:
+    sizes = _Sizes.of(x, w, padding, machine().lanes(dtype))
+    filters, channels, kernel_h, kernel_w = w
+    places = [r * sizes.values["padded_w"] + s for r in range(kernel_h) for s in range(kernel_w)]
+    places += places[-1:] * max(width for _, width in stages.tap_tiles())
+    tiles = (
+        _tile(stages.tiles(), 2 * sizes.columns, filters),
+        _tile(stages.tiles(), x[3], channels),
+        _tile(stages.tap_tiles(), filters, kernel_h * kernel_w, part=False),
+    )
+    threads = min(threads, -(-x[0] // sizes.lanes))
+    return _Plan(sizes, threads, dtype, torch.tensor(places) * sizes.lanes, tiles)
+
+
+def _tile(tiles: tuple[tuple[int, int], ...], first: int, second: int, part: bool = True) -> tuple[int, int]:
+    """The register tile that does the least in vain; with `part` not larger than `first`, so that a last one can begin earlier."""
+
+    def cost(tile: tuple[int, int]) -> float:
+        a, b = tile
+        return -(-first // a) * a * -(-second // b) * b * max(1.0, (a + b) / (a * b)) * (1 + 1 / (a * b))
+
+    return min((tile for tile in tiles if tile[0] <= first or not part), key=cost)
