@@ -524,7 +524,7 @@ def test_a_full_disk_ends_the_log_and_not_the_run(
     words = Words()
     run = convolve.train(pictures, out=tmp_path / "run", observer=words, **CHOICES)
     assert len(run.history) == 2
-    assert sum("log.txt ends here: No space left on device" in text for text in words.said) == 1
+    assert sum("log.txt: No space left on device; training goes on" in text for text in words.said) == 1
 
 
 @pytest.mark.fault("disk full while a state is saved", outcome="exit 1 with the path; the state before goes on")

@@ -19,11 +19,11 @@ from convolve.training.records import Epoch, Observer, clock
 class RunLog:
     """Passes everything on to the caller's observer, and writes what is said to log.txt, each line as it comes.
 
-    Without a path nothing is written. Where a line cannot be (a full disk, say), that is said once, and the run goes on.
+    Without a path nothing is written. A log that cannot be written (a full disk, say) is no reason to lose a run: it is said once.
     """
 
     def __init__(self, path: Path | None, observer: Observer) -> None:
-        self._path, self._observer = path, observer
+        self._path, self._observer, self._failed = path, observer, False
 
     def say(self, text: str) -> None:
         self._write(text)
@@ -36,8 +36,9 @@ class RunLog:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(text + "\n")
         except OSError as error:
-            self._observer.say(f"log       {self._path} ends here: {error.strerror or error}; training goes on")
-            self._path = None
+            if not self._failed:
+                self._observer.say(f"warning   cannot write {self._path}: {error.strerror or error}; training goes on")
+            self._failed = True
 
     def reading(self, what: str, done: int, total: int) -> None:
         self._observer.reading(what, done, total)
