@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SECONDS = 120.0
+SECONDS = 250.0
 """After which a test gives up."""
 
 

@@ -29,6 +29,7 @@ from convolve.errors import (
     UnknownNameError,
     UsageError,
 )
+from convolve.jobs import folder as run_folder
 from convolve.jobs import train as job
 from convolve.jobs.results import Run
 from convolve.models.file import read
@@ -353,6 +354,7 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_previous_checkpoint(
         real(*words, **choices)
 
     monkeypatch.setattr(job, "write_file", write)
+    monkeypatch.setattr(run_folder, "write_file", write)
     with pytest.raises(ConvolveError, match="No space left on device") as caught:
         convolve.train("digits", epochs=2, out=tmp_path / "run")
     assert caught.value.exit_code == 1

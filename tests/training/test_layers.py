@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from convolve.errors import UsageError
-from convolve.training.layers import Step, exchanged, keep_mask, left_alone
+from convolve.training.layers import Step, exchanged, image_words, keep_mask, left_alone
 from convolve.training.processes import ALONE, Share
 
 
@@ -54,7 +54,7 @@ def test_whole_channels_are_dropped_and_the_rest_is_scaled_up(layer: nn.Module, 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.75])
 def test_units_are_kept_independently_with_the_probability_asked_for(p: float) -> None:
-    kept = keep_mask(3, 1, torch.arange(200), 2, 0, 5000, p).double()
+    kept = keep_mask(image_words(3, 1, torch.arange(200)), 2, 0, 5000, p).double()
     deviation = (p * (1 - p)) ** 0.5
     assert abs(kept.mean() - (1 - p)) < 4 * deviation / 1e6**0.5
     # every unit, every image, and every pair of neighbours: 5 standard errors of what independent draws would give
@@ -67,7 +67,7 @@ def test_units_are_kept_independently_with_the_probability_asked_for(p: float) -
 
 def test_seed_epoch_image_layer_and_call_each_change_the_draws() -> None:
     def mask(seed: int = 0, epoch: int = 0, image: int = 0, layer: int = 0, call: int = 0) -> torch.Tensor:
-        return keep_mask(seed, epoch, torch.tensor([image]), layer, call, 4096, 0.5)
+        return keep_mask(image_words(seed, epoch, torch.tensor([image])), layer, call, 4096, 0.5)
 
     base = mask()
     assert torch.equal(base, mask())
@@ -92,7 +92,7 @@ def test_the_mask_is_the_formula_of_the_header_computed_with_plain_integers() ->
     key = mixed((mixed(image % 2**32) + layer) % 2**32)
     draws = [mixed((unit * 0x9E3779B9 + key) % 2**32) for unit in range(500)]
     expected = [signed(draw) >= int(0.3 * 2**32) - 2**31 for draw in draws]
-    assert keep_mask(5, 2, torch.tensor([77]), 9, 1, 500, 0.3)[0].tolist() == expected
+    assert keep_mask(image_words(5, 2, torch.tensor([77])), 9, 1, 500, 0.3)[0].tolist() == expected
 
 
 def test_a_network_comes_back_as_it_was_and_its_state_dict_never_changes() -> None:

@@ -83,7 +83,7 @@ def ranked(problem: ConvProblem, name: str, precision: str, frozen: bool = False
     """
     if KEPT and (name == "auto" or name.endswith(WHERE_IT_CAN)):
         return _as_kept(KEPT[-1], problem, name, precision, frozen)
-    return _ranked(problem, name, precision, frozen)
+    return ranked_now(problem, name, precision, frozen)
 
 
 def _as_kept(kept: Choices, problem: ConvProblem, name: str, precision: str, frozen: bool) -> tuple[Algorithm, ...]:
@@ -91,7 +91,7 @@ def _as_kept(kept: Choices, problem: ConvProblem, name: str, precision: str, fro
     key = f"{name} {precision} {wisdom.key(problem, frozen)}"
     named = [_TABLE[row] for row in kept.get(key, ()) if row in _TABLE and why_not(_TABLE[row], problem) is None]
     if not named or named[-1].not_these is not None:  # new, or what would serve any values is gone
-        named += [row for row in _ranked(problem, name, precision, frozen) if row not in named]
+        named += [row for row in ranked_now(problem, name, precision, frozen) if row not in named]
         sure = next((place for place, row in enumerate(named) if row.not_these is None), len(named))
         named = named[: sure + 1]
         if all(row.name in _TABLE for row in named):
@@ -99,7 +99,8 @@ def _as_kept(kept: Choices, problem: ConvProblem, name: str, precision: str, fro
     return tuple(named)
 
 
-def _ranked(problem: ConvProblem, name: str, precision: str, frozen: bool) -> tuple[Algorithm, ...]:
+def ranked_now(problem: ConvProblem, name: str, precision: str, frozen: bool) -> tuple[Algorithm, ...]:
+    """`ranked`, whatever was chosen before."""
     preferred: tuple[Algorithm, ...] = ()
     if name != "auto":
         row = find(name.removesuffix(WHERE_IT_CAN))

@@ -25,7 +25,7 @@ from torch import Tensor
 from convolve.errors import DeclinedError, UsageError
 from convolve.ops import conv, costs, execute, wisdom
 from convolve.ops.algorithms import ALGORITHMS
-from convolve.ops.choose import ranked, served, why_not_automatic
+from convolve.ops.choose import ranked_now, served, why_not_automatic
 from convolve.ops.windows import format_of
 from convolve.problem import ConvProblem
 
@@ -150,11 +150,11 @@ def _learn(problem: ConvProblem, frozen: bool, found: Measured, seconds: float, 
         known = any((timing.problem, timing.frozen) == (problem, frozen) for timing in found.timings)
         if known or problem.device != "cpu" or problem.macs == 0 or (wisdom.lookup(problem, frozen) and not again):
             return
-        before = ranked(problem, "auto", "default", frozen)
+        before = ranked_now(problem, "auto", "default", frozen)
         times = time_rows(problem, seconds, frozen)
         if times:
             wisdom.learn(problem, times, frozen)
-            after = ranked(problem, "auto", "default", frozen)
+            after = ranked_now(problem, "auto", "default", frozen)
             choices = (next((row.name for row in rows if row.name in times), rows[0].name) for rows in (before, after))
             found.timings.append(Timing(problem, frozen, times, *choices))
 

@@ -22,6 +22,7 @@ names the layers.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ from convolve.training.augment import uniform
 from convolve.training.processes import Processes, Share, together
 
 _STEP = "_training_step"
+_GOLDEN = 0x9E3779B9 - 2**32  # 2**32 over the golden ratio, as int32
 _BLOCK = 2**16  # elements whose draws stay in a core's cache
 
 
@@ -51,10 +53,18 @@ class Step:
     epoch: int = 0
     share: Share = field(default_factory=lambda: Share(torch.empty(0, dtype=torch.int64), 1.0))
     calls: Counter[int] = field(default_factory=Counter)
+    _words: Tensor | None = None
 
     def begin(self, seed: int, epoch: int, share: Share) -> None:
         self.seed, self.epoch, self.share = seed, epoch, share
         self.calls.clear()
+        self._words = None
+
+    def words(self, device: torch.device) -> Tensor:
+        """The images' words, made when a layer first asks."""
+        if self._words is None:
+            self._words = image_words(self.seed, self.epoch, self.share.indices)
+        return self._words.to(device)
 
     def call_of(self, layer: int) -> int:
         """How often this layer was called before, in this step. While gradients are computed (checkpointing calls layers again)
@@ -105,44 +115,42 @@ def _dropped(layer: _DropoutNd, x: Tensor, units: torch.Size) -> Tensor:
         return F.dropout(x, layer.p, True, layer.inplace)
     each = len(x) // len(images) * units.numel()
     call = step.call_of(number)
-    kept = keep_mask(step.seed, step.epoch, images, number, call, each, layer.p, x.device)
+    kept = keep_mask(step.words(x.device), number, call, each, layer.p)
     factor = kept.to(x.dtype).mul_(1 / (1 - layer.p)).view(len(x), *units, *(1,) * (x.ndim - 1 - len(units)))
     return x.mul_(factor) if layer.inplace else x * factor
 
 
-def keep_mask(
-    seed: int,
-    epoch: int,
-    images: Tensor,
-    layer: int,
-    call: int,
-    units: int,
-    p: float,
-    device: torch.device | None = None,
-) -> Tensor:
-    """Which of `units` units are kept with probability 1 - p, for each of `images`: bool [len(images), units].
+def keep_mask(words: Tensor, layer: int, call: int, units: int, p: float) -> Tensor:
+    """Which of `units` units are kept with probability 1 - p, for each of the images that `image_words` gave words [n]: bool [n, units].
 
-    >>> keep_mask(0, 0, torch.tensor([3, 8]), 0, 0, 10**5, 0.25).float().mean(1).round(decimals=2)
+    >>> words = image_words(0, 0, torch.tensor([3, 8]))
+    >>> keep_mask(words, 0, 0, 10**5, 0.25).float().mean(1).round(decimals=2)
     tensor([0.7500, 0.7500])
     """
-    keys = _mixed32(_word(seed, epoch, images))
-    keys = _mixed32(keys + _word(layer, call, torch.zeros(1))).to(device)
+    keys, device = _mixed32(words + _place_word(layer, call)), words.device
     least = int(p * 2**32) - 2**31
-    kept = torch.empty(len(images), units, dtype=torch.bool, device=device)
+    kept = torch.empty(len(words), units, dtype=torch.bool, device=device)
     across = min(units, _BLOCK)
     rows = max(1, _BLOCK // max(1, across))
     for first in range(0, units, max(1, across)):
-        lanes = (
-            torch.arange(first, min(first + across, units), dtype=torch.int32, device=device) * -1640531527
-        )  # 2**32 / golden ratio
-        for row in range(0, len(images), rows):
+        lanes = torch.arange(first, min(first + across, units), dtype=torch.int32, device=device) * _GOLDEN
+        for row in range(0, len(words), rows):
             draws = _mixed32(lanes + keys[row : row + rows, None])
             torch.ge(draws, least, out=kept[row : row + rows, first : first + across])
     return kept
 
 
+def image_words(seed: int, epoch: int, images: Tensor) -> Tensor:
+    """32 bits for each image, int32 [n]: a function of the arguments only."""
+    return _mixed32(_word(seed, epoch, images))
+
+
+@functools.cache
+def _place_word(layer: int, call: int) -> int:
+    return int(_word(layer, call, torch.zeros(1)))
+
+
 def _word(seed: int, epoch: int, indices: Tensor) -> Tensor:
-    """32 bits for each index, int32 [n]: a function of the arguments only."""
     high, low = (uniform(seed, epoch, indices, 2) * 2**24).to(torch.int32).unbind(1)
     return high ^ (low << 8)
 
