@@ -59,6 +59,7 @@ def test_the_run_folder_holds_what_is_promised_and_nothing_else(run: Run) -> Non
         "metrics.csv",
         "predictions.csv",
         "log.txt",
+        "report.html",
         "plots/curves.png",
         "plots/confusion.png",
         "plots/filters.png",

@@ -201,6 +201,7 @@ def _history(place: RunFolder) -> list[Epoch]:
     """metrics.csv back as records."""
     kinds = {field.name: str(field.type) for field in fields(Epoch)}
     read: dict[str, Callable[[str], Any]] = {"bool": lambda text: text == "True", "int": int, "float": float}
+    read["float | None"] = lambda text: float(text) if text else None
     with (place.path / "metrics.csv").open(encoding="utf-8", newline="") as file:
         return [Epoch(**{name: read[kinds[name]](text) for name, text in row.items()}) for row in csv.DictReader(file)]
 
