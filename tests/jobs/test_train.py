@@ -295,7 +295,7 @@ def test_a_bad_call_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.
     calls: list[tuple[type[ConvolveError], Callable[[], Any]]] = [
         (UnknownNameError, lambda: convolve.train("digits", model="lenet_rleu")),
         (UnknownNameError, lambda: convolve.train("digits", opt="sdg")),
-        (UnknownNameError, lambda: convolve.train("digits", augment="flip")),
+        (UnknownNameError, lambda: convolve.train("digits", augment="flop")),
         (UsageError, lambda: convolve.train("digits", epochs=0)),
         (UsageError, lambda: convolve.train("digits", device="abacus")),
         (UsageError, lambda: convolve.train("digits", val_split=1.5)),

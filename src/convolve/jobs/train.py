@@ -276,8 +276,10 @@ def _run(
                 preprocessing = Preprocessing.from_dict(saved.values["preprocessing"])
         frozen = freeze_layers(net, options.freeze) if options.freeze else None
         net = net.to(options.device)
-        axes = principal_axes(data.train.images) if options.movement.pca else ()
-        options = replace(options, movement=with_pixels(options.movement, preprocessing.mean, preprocessing.std, axes))
+        if not options.movement.std:  # a resumed run keeps what it measured
+            axes = principal_axes(data.train.images) if options.movement.pca else ()
+            movement = with_pixels(options.movement, preprocessing.mean, preprocessing.std, axes)
+            options = replace(options, movement=movement)
     processes.same("data", found)
 
     def prepare(batch: torch.Tensor) -> torch.Tensor:

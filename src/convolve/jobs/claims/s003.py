@@ -206,8 +206,8 @@ CLAIMS = (
         "holds as corrected",
         None,
         "Measured here for the batch size: with equally many epochs at one rate, small batches are the more accurate, and large ones, "
-        "which take fewer steps, do not even learn the training images. Of the others `convolve train` has weight decay (L2), dropout "
-        "in its networks, movement of the images, and the choice of the best epoch; it has no L1 penalty and adds no noise.",
+        "which take fewer steps, do not even learn the training images. Of the others `convolve train` has all: --l1, --weight-decay (L2), "
+        "--dropout, noise among the changes of the images, --patience and the choice of the best epoch.",
         trained=trained.batch_sizes,
     ),
 )
