@@ -4,19 +4,20 @@
 
 `--parts`: each operator alone, forward and backward, on resident tensors of its real shape; contestants in turn, medians; with its
 multiply-adds and the milliseconds that they take at the FMA peak of the threads used, measured in the same process. `--epochs`:
-lenet_relu of the table, one epoch of MNIST (60,000 images), three ways:
+lenet_relu of the table, an epoch of MNIST (60,000 images), three ways:
 
     ours        `fit`, the loop behind `convolve train`, on uint8 images in memory
     resident    a plain eager loop over float32 images already normalised in memory
     dataset     what tutorials write: a Dataset of PIL images, ToTensor and Normalize (as torchvision has them), a DataLoader
 
-The dataset's epoch is measured on a tenth of the images and multiplied: its cost is the same for every image, start of workers apart.
-Results: results/lenet_step.json.
+Epochs are measured on a tenth of the images and multiplied: the cost is the same for every image; networks are built and workers
+started before. The peak is the best of many tries, since other processes disturb it. Results: results/lenet_step.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import random
 import statistics
 import time
@@ -140,7 +141,7 @@ def step_of(net: nn.Module, x: Tensor, y: Tensor, fused: bool) -> Run:
 
 
 def measure_parts(batch: int, rounds: int) -> dict[str, Any]:
-    peak = fma_per_second(torch.get_num_threads())
+    peak = max(fma_per_second(torch.get_num_threads()) for _ in range(12))
     table: dict[str, Any] = {}
     for name, part in parts(batch).items():
         seconds = in_turn(part["runs"], rounds)
@@ -189,19 +190,20 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def measure_epochs(batch: int, rounds: int) -> dict[str, Any]:
-    data = load(DATA / "mnist", val_split=None)
+    data = load(DATA / "mnist")
     rule = measure(data)
-    pixels = torch.cat([part.images.batch(torch.arange(len(part))) for part in (data.train, data.validation)])
-    labels = torch.cat([data.train.labels, data.validation.labels])
-    n = len(labels)
+    n = TENTH
+    pixels, labels = data.train.images.batch(torch.arange(n)), data.train.labels[:n]
     whole = Split("train", type(data.train.images)(pixels), labels, [""] * n, torch.empty(n, 2, dtype=torch.int32))
     few = Split("validation", type(data.train.images)(pixels[:10]), labels[:10], [""] * 10, whole.sizes[:10])
     images = normalise(pixels, rule)
     options = Options(1, batch, "adamw", RATE, DECAY, 0.1, "onecycle", 0, "cpu")
 
+    made = create("lenet_relu")
+
     def ours() -> None:
         fit(
-            create("lenet_relu"),
+            copy.deepcopy(made),
             whole,
             few,
             lambda x: normalise(x, rule),
@@ -229,27 +231,26 @@ def measure_epochs(batch: int, rounds: int) -> dict[str, Any]:
     def resident() -> None:
         plainly(lambda: ((images[i], labels[i]) for i in torch.randperm(n).split(batch)), n)
 
-    pictures = Pictures(pixels[:TENTH, 0].numpy(), labels[:TENTH].tolist())
+    pictures = Pictures(pixels[:, 0].numpy(), labels.tolist())
 
     def dataset(workers: int) -> Run:
         loader = DataLoader(pictures, batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
-        return lambda: plainly(lambda: loader, TENTH)
+        return lambda: plainly(lambda: loader, n)
 
     runs = {"ours": ours, "resident": resident, "dataset, 0 workers": dataset(0), "dataset, 2 workers": dataset(2)}
-    shares = {name: n / TENTH if name.startswith("dataset") else 1.0 for name in runs}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     chance, order = random.Random(0), list(runs)
-    dataset(0)()
-    runs["dataset, 2 workers"]()
+    for run in runs.values():
+        run()
     for _ in range(rounds):
         chance.shuffle(order)
         for name in order:
             started = time.perf_counter()
             runs[name]()
-            seconds[name].append((time.perf_counter() - started) * shares[name])
+            seconds[name].append((time.perf_counter() - started) * 10)
     return {
         "batch": batch,
-        "images": n,
+        "images": 10 * n,
         "epoch_s": {name: spread(taken) for name, taken in seconds.items()},
         "over_ours": {
             name: spread([theirs / mine for theirs, mine in zip(taken, seconds["ours"], strict=True)])
@@ -272,9 +273,9 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for batch in given.batch:
         if given.parts or both:
-            figures[f"parts, batch {batch}"] = measure_parts(batch, given.rounds or 15)
+            figures[f"parts, batch {batch}"] = measure_parts(batch, given.rounds or 9)
         if given.epochs or both:
-            figures[f"epochs, batch {batch}"] = measure_epochs(batch, given.rounds or 3)
+            figures[f"epochs, batch {batch}"] = measure_epochs(batch, given.rounds or 5)
             for name, taken in figures[f"epochs, batch {batch}"]["epoch_s"].items():
                 print(f"epoch, batch {batch}, {name}: {taken['median']:.2f} s", flush=True)
     if not given.quick:

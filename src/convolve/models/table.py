@@ -109,7 +109,9 @@ MODELS: Mapping[str, Model] = _rows(
         "the shape of LeCun et al. 1998",
         "swiftnet:swiftnet",
         (_square("swiftnet", "8 and 32 maps, 128 units", 1, 28, 16, 10, 73_658, 591_616, 16),),
-        Recipe("adamw", lr=1.5e-2, batch_size=192, epochs=1, weight_decay=5e-2, label_smoothing=0.1, schedule="onecycle"),
+        Recipe(
+            "adamw", lr=1.5e-2, batch_size=192, epochs=1, weight_decay=5e-2, label_smoothing=0.1, schedule="onecycle"
+        ),
     ),
     Model(
         "lenet",
