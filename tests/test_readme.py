@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -24,6 +25,15 @@ def test_the_example_has_at_most_twelve_lines_and_runs(tmp_path: Path) -> None:
     assert lines[0] == "[0.0, -1.0, 0.0, 0.0, 0.0, 1.0, 0.0]"
     assert re.fullmatch(r"test accuracy \d\d\.\d\d% on 359 images", lines[1])
     assert lines[2] in set("0123456789")
+
+
+def test_the_seconds_of_mnist_are_those_of_their_file_and_hold_what_is_claimed() -> None:
+    figures = json.loads((ROOT / "benchmarks/results/mnist_in_seconds.json").read_text(encoding="utf-8"))["figures"]
+    accuracy, training, command = (figures[name]["mean"] for name in ("test accuracy", "training (s)", "command (s)"))
+    assert f"| {accuracy:.2%} test accuracy, {training:.1f} s, {command:.1f} s |".replace("%", " %") in README
+    assert figures["test accuracy"]["n"] == 5
+    assert accuracy >= 0.99
+    assert training <= 3
 
 
 def test_every_linked_file_exists() -> None:
