@@ -46,7 +46,7 @@ def report() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         run = convolve.train("digits", epochs=5, out=Path(folder) / "run")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        tab = browser.new_page(viewport={"width": 1200, "height": 980})
+        tab = browser.new_page(viewport={"width": 1400, "height": 1130})
         tab.goto(Path(run.files["report"]).as_uri())
         tab.wait_for_selector("html[data-ready=yes]")
         tab.wait_for_timeout(300)

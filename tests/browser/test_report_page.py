@@ -82,6 +82,21 @@ def test_a_clicked_cell_opens_the_images_behind_it(open_page: Callable[..., Any]
         assert cell.get_attribute("aria-selected") == "true"
 
 
+def test_the_headline_is_the_hand_count_with_its_interval(open_page: Callable[..., Any], made: Any) -> None:
+    _, (split, measured), page = made
+    tab = opened(open_page, page)
+    right = sum(a == b for a, b in zip(measured.predictions.tolist(), split.labels.tolist(), strict=True))
+    assert tab.inner_text("#headline") == f"{100 * right / 300:.2f} %"
+    assert f"{right} of 300 test images right, {300 - right} wrong" in " ".join(tab.inner_text("#result").split())
+    # Wilson's centre and half width, from the textbook's formula.
+    p, z = right / 300, 1.959964
+    middle, half = (
+        (p + z * z / 600) / (1 + z * z / 300),
+        z / (1 + z * z / 300) * (p * (1 - p) / 300 + z * z / 360000) ** 0.5,
+    )
+    assert f"{100 * (middle - half):.2f} to {100 * (middle + half):.2f} %" in tab.inner_text("#result")
+
+
 def test_the_picture_of_a_tile_is_the_image(open_page: Callable[..., Any], made: Any) -> None:
     _, outcome, page = made
     tab = opened(open_page, page)

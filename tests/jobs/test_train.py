@@ -58,6 +58,7 @@ def test_the_run_folder_holds_what_is_promised_and_nothing_else(run: Run) -> Non
         "split.csv",
         "metrics.csv",
         "predictions.csv",
+        "report.html",
         "log.txt",
         "report.html",
         "plots/curves.png",
