@@ -13,6 +13,9 @@ from convolve.data.fitting import choose_fit, kept_by_a_crop
 from convolve.data.load import load, read_split
 from convolve.data.picture import fit, to_pixels
 from convolve.data.preprocess import Preprocessing, measure
+from convolve.data.records import ResidentImages, Split
+from convolve.data.statistics import describe
+from convolve.data.statistics import measure as measure_statistics
 from convolve.errors import UnknownNameError
 
 
@@ -121,3 +124,17 @@ def test_a_file_without_a_fit_was_trained_on_stretched_pictures() -> None:
     stored = Preprocessing(1, (4, 4), (0.5,), (0.5,), fit="pad").to_dict()
     del stored["fit"]
     assert Preprocessing.from_dict(stored).fit == "stretch"
+
+
+def test_prediction_says_what_became_of_a_picture_of_other_proportions() -> None:
+    pixels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    pixels[:, :, 3:5, 2:6] = 255
+    learned = measure_statistics(
+        Split("train", ResidentImages(pixels), torch.zeros(4), list("abcd"), torch.tensor([[8, 8]] * 4))
+    )
+    odd = describe(pixels[0], (8, 24))
+    said = {how: " ".join(learned.differences(odd, how)) for how in ("stretch", "crop", "pad")}
+    assert "stretched out of its proportions" in said["stretch"]
+    assert "only its middle" in said["crop"]
+    assert "wide borders" in said["pad"]
+    assert learned.differences(describe(pixels[0], (8, 8)), "crop") == ()

@@ -60,7 +60,6 @@ def test_the_run_folder_holds_what_is_promised_and_nothing_else(run: Run) -> Non
         "predictions.csv",
         "report.html",
         "log.txt",
-        "report.html",
         "plots/curves.png",
         "plots/confusion.png",
         "plots/filters.png",
