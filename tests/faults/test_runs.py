@@ -195,7 +195,21 @@ def read_kind(path: Path) -> str:
 
 # --------------------------------------------------------------------------------------------------------------------- real processes
 
-WORDS = ("train", "digits", "--model", MODEL, "--img-size", "8", "--batch-size", "32", "--epochs", "16", "--quiet")
+WORDS = (
+    "train",
+    "digits",
+    "--model",
+    MODEL,
+    "--img-size",
+    "8",
+    "--batch-size",
+    "32",
+    "--epochs",
+    "16",
+    "--opt",
+    "sgd",
+    "--quiet",
+)
 
 
 def _epochs(run: Path) -> int:
@@ -271,7 +285,7 @@ def _close(a: Path, b: Path) -> None:
     for name, tensor in ours.items():
         # A bias before batch normalisation has no gradient but rounding.
         if not (name.endswith("0.bias") or name.startswith("state optimizer")):
-            torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-4, msg=name)
+            assert (tensor.double() - theirs[name].double()).norm() <= 1e-2 * theirs[name].double().norm(), name
 
 
 @pytest.mark.fault("kill -9 of one of two processes", outcome="the other ends with a message; resumes with any number")
