@@ -6,7 +6,6 @@ import contextlib
 import csv
 import errno
 import itertools
-import json
 import os
 import random
 import shutil
@@ -195,7 +194,21 @@ def read_kind(path: Path) -> str:
 
 # --------------------------------------------------------------------------------------------------------------------- real processes
 
-WORDS = ("train", "digits", "--model", MODEL, "--img-size", "8", "--batch-size", "32", "--epochs", "9", "--quiet")
+WORDS = (
+    "train",
+    "digits",
+    "--model",
+    MODEL,
+    "--img-size",
+    "8",
+    "--batch-size",
+    "32",
+    "--epochs",
+    "16",
+    "--opt",
+    "sgd",
+    "--quiet",
+)
 
 
 def _epochs(run: Path) -> int:
@@ -250,8 +263,9 @@ def test_a_run_killed_before_its_first_state_begins_again(nursery: Nursery, whol
 def test_sigterm_saves_and_exits_143(nursery: Nursery, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     for stop in range(3):
+        before = _epochs(run)
         child = _begin(nursery, tmp_path, stop > 0)
-        wait_for(lambda stop=stop: _epochs(run) > 2 * stop)  # type: ignore[misc]
+        wait_for(lambda before=before: _epochs(run) > before)  # type: ignore[misc]
         child.kill(signal.SIGTERM)
         assert child.wait() == 143, child.err
         assert "go on with: convolve train --resume run" in child.err
@@ -270,7 +284,7 @@ def _close(a: Path, b: Path) -> None:
     for name, tensor in ours.items():
         # A bias before batch normalisation has no gradient but rounding.
         if not (name.endswith("0.bias") or name.startswith("state optimizer")):
-            torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-4, msg=name)
+            assert (tensor.double() - theirs[name].double()).norm() <= 1e-2 * theirs[name].double().norm(), name
 
 
 @pytest.mark.fault("kill -9 of one of two processes", outcome="the other ends with a message; resumes with any number")
@@ -290,8 +304,9 @@ def test_a_dead_process_ends_the_job_and_it_resumes_with_another_number(
     assert first.out == ""
     read(run / "last/state.safetensors", STATE_FORMAT)
 
-    (alone,) = [nursery.start("train", "--resume", "run", cwd=tmp_path)]
-    wait_for(lambda: _epochs(run) > 4)
+    before = _epochs(run)
+    alone = nursery.start("train", "--resume", "run", cwd=tmp_path)
+    wait_for(lambda: _epochs(run) > before)
     alone.kill(signal.SIGTERM)
     assert alone.wait() == 143
     assert "processes 1 instead of 2" in alone.err
@@ -448,26 +463,29 @@ def test_flags_on_a_resume_are_refused_by_name(stopped: Path, capsys: pytest.Cap
 @pytest.mark.fault("wisdom changes between stop and resume", outcome="the run keeps its algorithms")
 def test_a_changed_wisdom_file_does_not_change_a_run(stopped: Path, camera: Camera) -> None:
     from convolve.ops import wisdom
-    from convolve.ops.choose import choose
+    from convolve.ops.choose import ranked
     from convolve.problem import ConvProblem
 
     _, card = read(stopped / "last/state.safetensors", STATE_FORMAT)
     kept = card["algorithms"]
     assert kept, "the network has a convolution"
-    problems = {key.split(" ", 2)[2] for key in kept if key.startswith("auto default ")}
+    changed = 0
     try:
         convolve.use_wisdom()
-        for text in problems:
-            problem = ConvProblem.parse(text)
-            wisdom.learn(problem, {"reference": 1e-9})
-            assert choose(problem, "auto", "default").name == "reference"
+        for key, (first, *_) in kept.items():
+            problem = ConvProblem.parse(key.removeprefix("auto default "))
+            others = [
+                row.name for row in ranked(problem, "auto", "default") if row.not_these is None and row.name != first
+            ]
+            wisdom.learn(problem, {others[0]: 1e-9})
+            changed += ranked(problem, "auto", "default")[0].name != first
+        assert changed >= 3  # the output and both gradients
         convolve.resume(stopped)
     finally:
         convolve.use_wisdom(enabled=False)
     assert _same(_ends(stopped), _ends(camera.run))
     _, card = read(stopped / "last/state.safetensors", STATE_FORMAT)
     assert {key: card["algorithms"][key] for key in kept} == kept
-    assert "reference" not in json.dumps([names[0] for names in kept.values()])
 
 
 @pytest.mark.fault("two runs into one new folder", outcome="the second is refused")
