@@ -109,7 +109,7 @@ def _earlier(request: Request, path: Path) -> tuple[Request, Beginning]:
     """From a model file of ours, every digest checked."""
     tensors, card = read_model(path)
     architecture, rule = card["architecture"], Preprocessing.from_dict(card["preprocessing"])
-    took = {
+    took: dict[str, Any] = {
         name: value
         for name, value in (
             ("model", _source(architecture)),
