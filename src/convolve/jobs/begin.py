@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
 from torch import Tensor, nn
 
 from convolve.data.preprocess import Preprocessing
@@ -21,6 +20,7 @@ from convolve.errors import UsageError
 from convolve.files import digest
 from convolve.jobs.choices import Request
 from convolve.models import find, weights
+from convolve.models.file import is_ours
 from convolve.models.file import read as read_model
 from convolve.models.releases import RELEASES, fetch, recognised, release_of
 from convolve.models.source import is_file, is_spec
@@ -78,7 +78,7 @@ def begin(request: Request, say: Callable[[str], None]) -> tuple[Request, Beginn
     if path.is_dir():
         received = f"{path} holds no {MODEL_FILE}"
         raise UsageError("a folder of weights is that of an earlier run", received, "name a run's folder, or a file")
-    if _is_ours(path):
+    if is_ours(path):
         return _earlier(request, path)
     tensors, (size, sha256) = weights.read(path), _size_and_digest(path)
     known = recognised(sha256)
@@ -136,15 +136,6 @@ def _source(architecture: Mapping[str, Any]) -> str | None:
     if is_file(name):
         return None
     return name if variant is None or find(name)[0].default.name == variant else f"{name}-{variant}"
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a file says of itself that it is a model of ours; one that cannot be read is left to the reader that says why."""
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return "convolve" in (file.metadata() or {})
-    except Exception:  # not a safetensors file, or none at all
-        return False
 
 
 def _size_and_digest(path: Path) -> tuple[int, str]:

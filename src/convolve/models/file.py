@@ -74,6 +74,15 @@ def read(path: str | os.PathLike[str], kind: str = FORMAT) -> tuple[dict[str, to
     return tensors, card
 
 
+def is_ours(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says of itself that it is a model of ours; of one that cannot be read, `read` says why."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return _CARD in (file.metadata() or {})
+    except Exception:  # not a safetensors file, or none at all
+        return False
+
+
 def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:
     """Put `tensors` into `model`, all of them and nothing else; raises ModelFileError listing what differs."""
     own = model.state_dict()
