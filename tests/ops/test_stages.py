@@ -163,6 +163,8 @@ def test_stages_are_left_whole_wherever_somebody_would_notice(monkeypatch: pytes
     net.max2.ceil_mode = False
     with convolve.precision("reproducible"):
         assert calls(net, x, monkeypatch) == 0
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert calls(net, x, monkeypatch) == 0, "the layers decide what they compute in"
     net.conv1.algorithm = "torch"
     assert calls(net, x, monkeypatch) == 1
     del net.conv1.algorithm

@@ -41,7 +41,7 @@ def why_not(x: Tensor, weight: Tensor, padding: Padding) -> str | None:
     """Why `stage` is not for these operands, or None."""
     if _watched(x) or _watched(weight):
         return "only plain float32 and float64 tensors on a CPU are served"
-    if current_precision() == "reproducible" or is_learning():
+    if current_precision() == "reproducible" or is_learning() or torch.is_autocast_enabled("cpu"):
         return "the layers are chosen one by one here"
     if x.dim() != 4 or x.dtype != weight.dtype or x.shape[1] != weight.shape[1] or not x.is_contiguous():
         return "the images are not (n, c, h, w) one after the other"
