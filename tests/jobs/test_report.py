@@ -137,13 +137,13 @@ def test_a_run_is_whole_where_its_report_cannot_be_written(tmp_path: Path, monke
 
 def test_of_a_large_set_every_cell_has_its_most_confident_images() -> None:
     split, measured = outcome_of(3000, 10)
-    most = 600
+    most = 200
     found = pictures.chosen(measured, most)
     assert len(found) == len(set(found)) == most
     guesses, shares = measured.predictions.numpy(), measured.probabilities.amax(1).numpy()
     labels, kept = split.labels.numpy(), set(found)
     wrong = np.flatnonzero(guesses != labels)
-    assert sum(number in kept for number in wrong) == min(len(wrong), 450)
+    assert sum(number in kept for number in wrong) == 150 < len(wrong)
     for i, j in {(labels[k], guesses[k]) for k in wrong}:
         cell = [k for k in wrong if (labels[k], guesses[k]) == (i, j)]
         there = [k for k in cell if k in kept]

@@ -102,6 +102,14 @@ def test_doubted_labels_by_hand() -> None:
     assert suspects(shares, labels).tolist() == [2, 6]
 
 
+def test_an_answer_that_is_the_label_is_no_doubt_of_it() -> None:
+    """The third image counts as of class 1, whose own images get little, but the network's answer is its label."""
+    own = torch.tensor([0.9, 0.8, 0.7, 0.15, 0.3, 0.15])  # of the label; thresholds 0.8 and 0.2
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    first = torch.where(labels == 0, own, 1 - own)
+    assert suspects(torch.stack([first, 1 - first], 1), labels).tolist() == [3, 5]
+
+
 def test_doubted_labels_follow_the_papers_loop() -> None:
     """The definition written out, image by image, in double precision."""
     outcome = measured(500, 4, seed=3)
