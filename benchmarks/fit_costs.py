@@ -34,7 +34,7 @@ from convolve.ops.measure import time_rows
 from convolve.problem import ConvProblem
 
 LEAST = 8  # problems that coefficients are fitted to
-LARGEST_MACS = 1e9
+LARGEST_MACS = 1.1e9
 FIELDS = ("dense", "few", "single", "depthwise", "grouped", "sequence", "volume")
 
 
@@ -50,7 +50,7 @@ def family(count: int) -> Iterator[ConvProblem]:
 
 
 def _random(field: str, chance: random.Random) -> ConvProblem:
-    n, size = chance.choice((1, 1, 4, 16, 64)), chance.choice((7, 14, 28, 56, 112))
+    n, size = chance.choice((1, 1, 4, 16, 64)), chance.choice((5, 7, 14, 28, 56, 112))
     k, s = chance.choice((1, 3, 3, 5, 7)), chance.choice((1, 1, 1, 2))
     c, m, g = (chance.choice((16, 32, 64, 128, 256)) for _ in range(3))
     g = 1
@@ -60,7 +60,10 @@ def _random(field: str, chance: random.Random) -> ConvProblem:
         k, s = chance.choice(((k, s), (k, s), (7, 2), (11, 4)))
     elif field == "single":
         c = m = 1
-        n, size, k = 1, chance.choice((64, 256, 512, 1024)), chance.choice((3, 5, 7, 11, 15, 31))
+        n, (size, k) = 1, chance.choice(
+            [(size, k) for size in (8, 64, 256, 512, 1024) for k in (3, 5, 7, 11, 15, 31)]
+            + [(128, 63), (256, 63), (512, 63), (128, 127), (256, 127)]
+        )  # fmt: skip
     elif field == "depthwise":
         m = g = c
         k = chance.choice((3, 3, 5, 7, 11))

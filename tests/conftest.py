@@ -18,9 +18,10 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 
 @pytest.fixture(autouse=True)
-def _by_estimate() -> None:
-    """Every test chooses by estimates, whatever this machine has measured; tests of wisdom bring their own."""
-    from convolve.ops import measure, wisdom
+def _by_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test chooses by the rows' own formulas, whatever was measured here or anywhere; tests of those bring their own."""
+    from convolve.ops import costs, measure, wisdom
 
+    monkeypatch.setattr(costs, "fitted", lambda: costs.Fitted("", "", {}, {}))
     if wisdom.in_use() != (None, False):
         measure.use_wisdom(enabled=False)

@@ -443,12 +443,10 @@ def test_a_class_that_was_added_is_noticed_on_resume(pictures: Path, tmp_path: P
 
 
 @pytest.mark.fault("another version would choose otherwise", outcome="refused, naming the choice")
-def test_choices_that_would_be_others_now_are_named(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    real = job.options_of
-    monkeypatch.setattr(job, "options_of", lambda *words: replace(real(*words), lr=0.123))
-    with pytest.raises(InputError, match=r"a resumed run keeps its choices; lr is 0\.123, was "):
+def test_a_network_that_would_be_another_now_is_named(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = job.architecture_of
+    monkeypatch.setattr(job, "architecture_of", lambda *words: {**real(*words), "stem": "small"})
+    with pytest.raises(InputError, match=r"a resumed run keeps its network; .*stem"):
         convolve.resume(stopped)
 
 

@@ -48,7 +48,7 @@ def test_torchrun_with_two_processes_does_what_one_process_does(nursery: Nursery
     ours, theirs = (list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("two", "one"))
     for row, expected in zip(ours, theirs, strict=True):
         for column in ("loss", "val_loss", "acc", "val_acc"):
-            assert float(row[column]) == pytest.approx(float(expected[column]), rel=1e-5)
+            assert float(row[column]) == pytest.approx(float(expected[column]), rel=1e-3)
     two, expected_weights = (read(tmp_path / name / "model.safetensors")[0] for name in ("two", "one"))
     for name, tensor in expected_weights.items():
         if name != "0.bias":  # batch normalisation takes it away: its gradient is nothing but rounding

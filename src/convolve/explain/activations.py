@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from convolve.errors import ConvolveError
 from convolve.explain.records import Layer, Maps, Unit
+from convolve.ops.precision import precision
 
 STRONGEST = 5
 
@@ -50,7 +51,8 @@ def run(model: nn.Module, image: Tensor, layers: Sequence[Layer]) -> tuple[Tenso
         for path in dict.fromkeys(layer.path for layer in layers):
             wanted = {layer.call: layer.name for layer in layers if layer.path == path}
             handles.append(modules[path].register_forward_hook(_keeper(wanted, kept)))
-        answer = first_tensor(model(image))
+        with precision("exact"):  # a transform's roundings reach pixels that a unit cannot see
+            answer = first_tensor(model(image))
     finally:
         for handle in handles:
             handle.remove()

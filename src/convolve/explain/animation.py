@@ -17,6 +17,7 @@ from convolve.errors import ShapeError, UnknownNameError, UsageError
 from convolve.explain.stages import Stage, convolution, pooling, transposed
 from convolve.ops.arguments import Padding, Size
 from convolve.ops.conv import GroupOrder
+from convolve.ops.precision import precision
 from convolve.ops.windows import PADDING_MODES
 
 
@@ -294,7 +295,8 @@ def scenes(name: str, request: Request) -> tuple[Scene, ...]:
             )
     if request.filters is not None and request.filters < 1:
         raise UsageError("filters must be at least 1", f"got {request.filters}", "use 1 or more")
-    return row.scenes(row, request)
+    with precision("exact"):  # whole numbers stay whole
+        return row.scenes(row, request)
 
 
 def operator(name: str) -> Operator:

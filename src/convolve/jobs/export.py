@@ -24,6 +24,7 @@ from convolve.jobs.export_formats import FORMATS, INPUT, OUTPUTS, Format
 from convolve.jobs.predict import image_files
 from convolve.jobs.results import html_table
 from convolve.jobs.versions import versions
+from convolve.ops.precision import precision
 
 NOTES = "convolve.export/1"
 IMAGES = 64  # that the file is checked on
@@ -201,7 +202,7 @@ def _checked(form: Format, path: Path, classifier: Classifier, pictures: torch.T
     """Run the file on the pictures, in batches of several sizes, beside the network; raises ConvolveError where they part."""
     run = form.open(path, classifier)
     ours, theirs, shares = [], [], []
-    with torch.inference_mode():
+    with torch.inference_mode(), precision("exact"):
         for batch in (pictures[:1], *torch.split(pictures[1:], BATCH)):
             ours.append(classifier(batch))
             logits, probabilities = run(batch)
