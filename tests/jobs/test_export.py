@@ -331,32 +331,23 @@ def test_what_cannot_be_is_refused(lenet: Path, tmp_path: Path) -> None:
         convolve.export(lenet, "safetensors", out=tmp_path / "w", data=tmp_path / "absent")
 
 
-@pytest.mark.parametrize("kind", ["folder", "one", "zip", "digits", "unreadable"])
-def test_the_check_runs_on_what_data_names(kind: str, lenet: Path, photos: Path, tmp_path: Path) -> None:
-    data: Path | str = photos
-    if kind == "one":
-        data = next(photos.rglob("*.png"))
-    elif kind == "digits":
-        data = "digits"
-    elif kind in ("zip", "unreadable"):
-        (tmp_path / "bad").mkdir()
-        (tmp_path / "bad/x.png").write_bytes(b"no image")
-        data = tmp_path / "bad"
-    if kind == "unreadable":
-        with pytest.raises(InputError, match=r"checking needs images; none of .*bad can be read: .*x\.png"):
-            convolve.export(lenet, "safetensors", out=tmp_path / "w", data=data)
-        return
-    if kind == "zip":  # its classes must be the model's: a data set is read as for evaluate
+@pytest.mark.parametrize(("kind", "images"), [("folder", 64), ("one", 1), ("zip", 64)])
+def test_the_check_runs_on_what_data_names(kind: str, images: int, lenet: Path, photos: Path, tmp_path: Path) -> None:
+    data = photos if kind == "folder" else next(photos.rglob("*.png"))
+    if kind == "zip":
         data = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", photos))
-        with pytest.raises(InputError, match="the classes are"):
-            convolve.export(lenet, "safetensors", out=tmp_path / "w", data=data)
-        return
-    if kind == "digits":
-        with pytest.raises(InputError, match="the classes are"):
-            convolve.export(lenet, "safetensors", out=tmp_path / "w", data=data)
-        return
     made = convolve.export(lenet, "safetensors", out=tmp_path / "w", data=data)
-    assert (made.check.of, made.check.images) == (str(data), 1 if kind == "one" else 64)
+    assert (made.check.of, made.check.images) == (str(data), images)
+
+
+def test_a_check_on_other_classes_or_on_nothing_readable_is_refused(lenet: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the classes are"):  # a data set is read as for evaluate
+        convolve.export(lenet, "safetensors", out=tmp_path / "w", data="digits")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/x.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"checking needs images; none of .*bad can be read: .*x\.png"):
+        convolve.export(lenet, "safetensors", out=tmp_path / "w", data=tmp_path / "bad")
+    assert not (tmp_path / "w").exists()
 
 
 def test_the_parts_of_photos_that_a_check_uses_all_differ() -> None:
