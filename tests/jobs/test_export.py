@@ -41,7 +41,6 @@ STANDARD = {
 FAMILIES: dict[str, tuple[str, int, dict[str, Any], dict[str, int]]] = {
     "lenet: sigmoid, average pooling": ("lenet", 28, {}, {"Conv": 2, "AveragePool": 2, "Gemm": 3, "Sigmoid": 4}),
     "lenet_relu: max pooling": ("lenet_relu", 28, {}, {"Conv": 2, "MaxPool": 2, "Gemm": 3}),
-    "swiftnet: batch normalisation": ("swiftnet", 28, {}, {"Conv": 2, "MaxPool": 2, "Gemm": 2}),
     "lenet5: table, subsampling, RBF": ("lenet5", 32, {}, {"Conv": 3, "AveragePool": 2, "Gemm": 1, "Tanh": 6}),
     "smallnet: residual blocks": ("smallnet", 16, {}, {}),
     "alexnet: groups, LRN, overlapping pools": ("alexnet", 67, {"width_divisor": 8}, {"Conv": 5, "MaxPool": 3, "Gemm": 3}),
@@ -332,29 +331,23 @@ def test_what_cannot_be_is_refused(lenet: Path, tmp_path: Path) -> None:
         convolve.export(lenet, "safetensors", out=tmp_path / "w", data=tmp_path / "absent")
 
 
-@pytest.mark.parametrize("kind", ["folder", "one", "zip", "digits", "unreadable"])
-def test_the_check_runs_on_what_data_names(kind: str, lenet: Path, photos: Path, tmp_path: Path) -> None:
-    data: Path | str = photos
-    if kind == "one":
-        data = next(photos.rglob("*.png"))
-    elif kind == "digits":
-        data = "digits"
-    elif kind in ("zip", "unreadable"):
-        (tmp_path / "bad").mkdir()
-        (tmp_path / "bad/x.png").write_bytes(b"no image")
-        data = tmp_path / "bad"
-    if kind == "unreadable":
-        with pytest.raises(InputError, match=r"checking needs images; none of .*bad can be read: .*x\.png"):
-            convolve.export(lenet, "safetensors", out=tmp_path / "w", data=data)
-        return
+@pytest.mark.parametrize(("kind", "images"), [("folder", 64), ("one", 1), ("zip", 64)])
+def test_the_check_runs_on_what_data_names(kind: str, images: int, lenet: Path, photos: Path, tmp_path: Path) -> None:
+    data = photos if kind == "folder" else next(photos.rglob("*.png"))
     if kind == "zip":
         data = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", photos))
-    if kind == "digits":  # a data set is read as for evaluate: its classes must be the model's
-        with pytest.raises(InputError, match="the classes are"):
-            convolve.export(lenet, "safetensors", out=tmp_path / "w", data=data)
-        return
     made = convolve.export(lenet, "safetensors", out=tmp_path / "w", data=data)
-    assert (made.check.of, made.check.images) == (str(data), 1 if kind == "one" else 64)
+    assert (made.check.of, made.check.images) == (str(data), images)
+
+
+def test_a_check_on_other_classes_or_on_nothing_readable_is_refused(lenet: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the classes are"):  # a data set is read as for evaluate
+        convolve.export(lenet, "safetensors", out=tmp_path / "w", data="digits")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/x.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"checking needs images; none of .*bad can be read: .*x\.png"):
+        convolve.export(lenet, "safetensors", out=tmp_path / "w", data=tmp_path / "bad")
+    assert not (tmp_path / "w").exists()
 
 
 def test_the_parts_of_photos_that_a_check_uses_all_differ() -> None:
