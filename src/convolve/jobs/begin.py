@@ -119,9 +119,12 @@ def _earlier(request: Request, path: Path) -> tuple[Request, Beginning]:
         )
         if value is not None and getattr(request, name) is None and (name != "stem" or request.model is None)
     }
+    if request.fit == "auto":
+        took["fit"] = rule.fit
     size, sha256 = _size_and_digest(path)
     words = {"model": f"network {took.get('model')}", "img_size": f"size {rule.size[0]}x{rule.size[1]}"}
     words |= {"channels": f"{rule.channels} channel{'s' * (rule.channels > 1)}", "stem": f"stem {took.get('stem')}"}
+    words["fit"] = f"fit {rule.fit}"
     taken = ", ".join(words[name] for name in took)
     said = [f"weights   {path}: {_megabytes(size)}, sha256 {sha256}"]
     if taken:
