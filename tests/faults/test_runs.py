@@ -442,7 +442,10 @@ def test_a_class_that_was_added_is_noticed_on_resume(pictures: Path, tmp_path: P
         convolve.resume(tmp_path / "run")
 
 
-@pytest.mark.fault("another version would choose otherwise", outcome="its options are kept; another network is refused, naming what differs")
+@pytest.mark.fault(
+    "another version would choose otherwise",
+    outcome="options are kept; another network is refused, naming what differs",
+)
 def test_a_network_that_would_be_another_now_is_named(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = job.architecture_of
     monkeypatch.setattr(job, "architecture_of", lambda *words: {**real(*words), "stem": "small"})
