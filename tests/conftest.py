@@ -17,11 +17,20 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     found.close()
 
 
-@pytest.fixture(autouse=True)
-def _by_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test chooses by the rows' own formulas, whatever was measured here or anywhere; tests of those bring their own."""
-    from convolve.ops import costs, measure, wisdom
+@pytest.fixture(autouse=True, scope="session")
+def _by_formula() -> Iterator[None]:
+    """Every test chooses by the rows' own formulas, whatever was measured on some processor; tests of estimates bring their own."""
+    from convolve.ops import costs
 
-    monkeypatch.setattr(costs, "fitted", lambda: costs.Fitted("", "", {}, {}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, "fitted", lambda: costs.Fitted("", "", {}, {}))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _without_wisdom() -> None:
+    """Whatever this machine has measured; tests of wisdom bring their own."""
+    from convolve.ops import measure, wisdom
+
     if wisdom.in_use() != (None, False):
         measure.use_wisdom(enabled=False)

@@ -25,6 +25,7 @@ from convolve.files import only_writer
 from convolve.jobs import folder as run_folder
 from convolve.jobs import train as job
 from convolve.jobs.folder import STATE_FORMAT
+from convolve.jobs.resuming import same_network
 from convolve.models.file import read, write
 from convolve.training.records import Silent
 from jobs_support import folder_of
@@ -446,11 +447,11 @@ def test_a_class_that_was_added_is_noticed_on_resume(pictures: Path, tmp_path: P
     "another version would choose otherwise",
     outcome="options are kept; another network is refused, naming what differs",
 )
-def test_a_network_that_would_be_another_now_is_named(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = job.architecture_of
-    monkeypatch.setattr(job, "architecture_of", lambda *words: {**real(*words), "stem": "small"})
-    with pytest.raises(InputError, match=r"a resumed run keeps its network; .*stem"):
-        convolve.resume(stopped)
+def test_a_network_that_would_be_another_now_is_named() -> None:
+    before = {"name": "lenet", "variant": "lenet", "img_size": [28, 28]}
+    same_network(before, {**before, "img_size": (28, 28)})
+    with pytest.raises(InputError, match=r"a resumed run keeps its network; variant is relu, was lenet"):
+        same_network(before, {**before, "variant": "relu"})
 
 
 @pytest.mark.fault("flags on a resume", outcome="refused, naming them")

@@ -41,6 +41,7 @@ STANDARD = {
 FAMILIES: dict[str, tuple[str, int, dict[str, Any], dict[str, int]]] = {
     "lenet: sigmoid, average pooling": ("lenet", 28, {}, {"Conv": 2, "AveragePool": 2, "Gemm": 3, "Sigmoid": 4}),
     "lenet_relu: max pooling": ("lenet_relu", 28, {}, {"Conv": 2, "MaxPool": 2, "Gemm": 3}),
+    "swiftnet: batch normalisation": ("swiftnet", 28, {}, {"Conv": 2, "MaxPool": 2, "Gemm": 2}),
     "lenet5: table, subsampling, RBF": ("lenet5", 32, {}, {"Conv": 3, "AveragePool": 2, "Gemm": 1, "Tanh": 6}),
     "smallnet: residual blocks": ("smallnet", 16, {}, {}),
     "alexnet: groups, LRN, overlapping pools": ("alexnet", 67, {"width_divisor": 8}, {"Conv": 5, "MaxPool": 3, "Gemm": 3}),

@@ -45,14 +45,17 @@ def test_torchrun_with_two_processes_does_what_one_process_does(nursery: Nursery
     assert out == one.out.replace("one/", "two/")  # said once; the accuracy is the same
     assert err.count("epoch 2/2") == 1
     assert "2 processes divide each batch" in err
-    ours, theirs = (list(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("two", "one"))
+    ours, theirs = (
+        list(csv.DictReader((tmp_path / name / "metrics.csv").read_text().splitlines())) for name in ("two", "one")
+    )
     for row, expected in zip(ours, theirs, strict=True):
         for column in ("loss", "val_loss", "acc", "val_acc"):
             assert float(row[column]) == pytest.approx(float(expected[column]), rel=1e-3)
     two, expected_weights = (read(tmp_path / name / "model.safetensors")[0] for name in ("two", "one"))
     for name, tensor in expected_weights.items():
-        if name != "0.bias":  # batch normalisation takes it away: its gradient is nothing but rounding
-            assert (two[name].double() - tensor.double()).norm() <= 1e-4 * tensor.double().norm(), name
+        # Batch normalisation takes the bias before it away: its gradient is nothing but rounding, and moves the mean along.
+        if name not in ("conv1.bias", "bn1.running_mean"):
+            assert (two[name].double() - tensor.double()).norm() <= 1e-3 * tensor.double().norm(), name
 
 
 @pytest.mark.slow
