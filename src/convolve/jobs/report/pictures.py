@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from convolve.data.records import Images, sample
+from convolve.data.records import Images
 from convolve.training.measure import Measured
 
 MOST_PICTURES = 4_000
@@ -91,12 +91,6 @@ def right_of_different_classes(measured: Measured, count: int) -> list[int]:
     order = np.argsort(_ranks(measured.labels[drawn].numpy()), kind="stable")
     found: list[int] = drawn[torch.from_numpy(order)][:count].tolist()
     return found
-
-
-def drawn_numbers(count: int, most: int) -> list[int]:
-    """Up to `most` of 0..count-1, always the same ones."""
-    numbers: list[int] = sample(count, most).tolist()
-    return numbers
 
 
 def _ranks(groups: np.ndarray) -> np.ndarray:
