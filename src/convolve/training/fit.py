@@ -28,7 +28,7 @@ from convolve.training.freeze import begin_training
 from convolve.training.gradients import finish_gradients
 from convolve.training.layers import exchanged
 from convolve.training.measure import BALANCED, Normalise, measure
-from convolve.training.objective import objective
+from convolve.training.objective import is_cross_entropy, objective
 from convolve.training.options import Options, optimizer_of, schedule_of
 from convolve.training.patience import finished
 from convolve.training.precision import forward
@@ -123,8 +123,10 @@ def fit(
                 loss, logits = objective(net, output, labels, options.label_smoothing)
                 if part.fraction != 1:
                     loss = loss * part.fraction  # the parts of a batch add up to it
-                counted = _counted(logits.detach(), labels) if part.counts else (0.0, 0.0)
-                value, *counted_by_all = processes.sums((loss.item(), *counted))
+                mean = loss.item()
+                known = mean if part.fraction == 1 and is_cross_entropy(net, options.label_smoothing) else None
+                counted = _counted(logits.detach(), labels, known) if part.counts else (0.0, 0.0)
+                value, *counted_by_all = processes.sums((mean, *counted))
                 here = (options, progress.epoch + 1, step + 1)
                 names = partial(_names, train, part.indices)
                 check_loss(value, net, images, names, logits.shape[1], *here, alone=processes.size == 1)
@@ -243,10 +245,11 @@ def _finish_epoch(
     return record
 
 
-def _counted(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+def _counted(logits: torch.Tensor, labels: torch.Tensor, mean: float | None) -> tuple[float, float]:
     """The losses, summed, and how many are right. The loss is the plain cross-entropy, without label smoothing: it compares
-    with validation's."""
-    return F.cross_entropy(logits, labels, reduction="sum").item(), (logits.argmax(1) == labels).sum().item()
+    with validation's. `mean` is theirs where it is known."""
+    total = F.cross_entropy(logits, labels, reduction="sum").item() if mean is None else mean * len(labels)
+    return total, (logits.argmax(1) == labels).sum().item()
 
 
 def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:

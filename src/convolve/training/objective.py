@@ -16,8 +16,16 @@ from torch.nn import functional as F
 def objective(net: torch.nn.Module, output: Any, labels: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
     """The loss to minimise, a scalar, and the scores (n, classes) of a training step's `output`."""
     scores: Tensor = output[0] if isinstance(output, tuple) else output
-    own = getattr(net, "loss", None)
-    if callable(own):
-        loss: Tensor = own(output, labels, label_smoothing)
+    if _has_own(net):
+        loss: Tensor = net.loss(output, labels, label_smoothing)  # type: ignore[operator]
         return loss, scores
     return F.cross_entropy(scores, labels, label_smoothing=label_smoothing), scores
+
+
+def is_cross_entropy(net: torch.nn.Module, label_smoothing: float = 0.0) -> bool:
+    """Whether `objective` is the mean cross-entropy and nothing else."""
+    return not label_smoothing and not _has_own(net)
+
+
+def _has_own(net: torch.nn.Module) -> bool:
+    return callable(getattr(net, "loss", None))
