@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-SHORT = (["startup"], ["training"], ["accelerated"], ["memory"], ["ops", "--write", "--columns"])
+SHORT = (["startup"], ["training"], ["lenet_step"], ["memory"], ["ops", "--write", "--columns"])
 
 if __name__ == "__main__":
     sys.exit(

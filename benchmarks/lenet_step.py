@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, Dataset
 import convolve
 from benchmarks.limits import fma_per_second
 from benchmarks.record import DATA, RESULTS, spread, write
-from benchmarks.training import plain_lenet
+from benchmarks.training import lenet as plain_lenet
 from convolve.data.load import load
 from convolve.data.preprocess import measure, normalise
 from convolve.data.records import Split

@@ -1,71 +1,151 @@
-"""Images per second of our training loop against a plain PyTorch loop: same network, batch, optimizer and resident images.
+"""Images per second of small networks: torch's layers in both layouts, and the same model after `convolve.accelerate`.
 
-The plain loop is what a person writes by hand with torch's own layers and optimizer: float32 images already normalised in memory, a
-permutation per epoch, forward, loss, backward, step, and the same running loss and accuracy. Ours keeps uint8 images,
-normalises each batch, and observes.
+    python -m benchmarks.training [--rounds 15] [--model lenet …] [--quick]
+
+Forward passes without gradients (frozen weights as a column of its own), and training steps (forward, loss, backward, SGD). The images and
+labels are resident tensors, the same for all; models start from the same weights, and their outputs are compared before
+anything is timed. Contestants run in turn in random order in one process that keeps freed memory. Results: results/training.json.
 """
 
 from __future__ import annotations
 
+import argparse
+import copy
+import random
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.record import DATA, paired, write
-from convolve.data.load import load
-from convolve.data.preprocess import measure, normalise
-from convolve.data.records import Split
-from convolve.models import MODELS, create
-from convolve.training.fit import fit
-from convolve.training.options import Options
-from convolve.training.records import Silent
-
-IMAGES = 10_240
-ROUNDS = 15
+import convolve
+from benchmarks.record import spread, write
 
 
-def plain_lenet() -> nn.Sequential:
-    """lenet_relu in torch's own layers."""
+def lenet() -> nn.Module:
     front = [nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)]
     back = [nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)]
     return nn.Sequential(*front, *back)
 
 
+def small_vgg() -> nn.Module:
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in (32, 64, 128):
+        for _ in range(2):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
+
+
+def separable() -> nn.Module:
+    """A small MobileNet: depthwise 3x3, then 1x1."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU()]
+    channels = 32
+    for width, stride in ((64, 1), (128, 2), (128, 1), (256, 2)):
+        layers += [nn.Conv2d(channels, channels, 3, stride, 1, groups=channels), nn.ReLU()]
+        layers += [nn.Conv2d(channels, width, 1), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "lenet": (lenet, (256, 1, 28, 28)),
+    "small_vgg": (small_vgg, (64, 3, 32, 32)),
+    "separable": (separable, (64, 3, 32, 32)),
+}
+
+
+def contestants(name: str) -> dict[str, tuple[nn.Module, Tensor]]:
+    """Each model with its images; the weights are equal."""
+    make, shape = MODELS[name]
+    torch.manual_seed(0)
+    model, x = make(), torch.randn(shape)
+    last = torch.channels_last
+    return {
+        "torch": (model, x),
+        "torch channels_last": (copy.deepcopy(model).to(memory_format=last), x.contiguous(memory_format=last)),
+        "ours": (convolve.accelerate(copy.deepcopy(model)), x),
+        "ours frozen": (convolve.accelerate(copy.deepcopy(model), freeze=True), x),
+    }
+
+
+def step(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Any]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    return run
+
+
+def forward(model: nn.Module, x: Tensor) -> Callable[[], Any]:
+    def run() -> Tensor:
+        with torch.no_grad():
+            result: Tensor = model(x)
+            return result
+
+    return run
+
+
+def in_turn(runs: dict[str, Callable[[], Any]], images: int, rounds: int) -> dict[str, Any]:
+    """Images per second, and the ratios to ours pair by pair."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    order, chance = list(runs), random.Random(0)
+    for run in runs.values():
+        run()
+        run()
+    for _ in range(rounds):
+        chance.shuffle(order)
+        for name in order:
+            started = time.perf_counter()
+            runs[name]()
+            seconds[name].append(time.perf_counter() - started)
+    ratios = {}
+    for name in runs:
+        if name != "ours":
+            paired = [theirs / mine for theirs, mine in zip(seconds[name], seconds["ours"], strict=True)]
+            medians = sorted(statistics.median(chance.choices(paired, k=rounds)) for _ in range(1000))
+            ratios[name] = {"median": statistics.median(paired), "interval_95": [medians[25], medians[974]]}
+    return {
+        "images_per_s": {name: images / statistics.median(taken) for name, taken in seconds.items()},
+        "seconds": {name: spread(taken) for name, taken in seconds.items()},
+        "time_over_ours": ratios,
+    }
+
+
 def main() -> None:
-    data = load(DATA / "mnist")
-    rule = measure(data)
-    recipe = MODELS["lenet_relu"].recipe
-    choices = (recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.label_smoothing, recipe.schedule, 0, "cpu")
-    options = Options(1, recipe.batch_size, *choices)
-    pixels, labels = data.train.images.batch(torch.arange(IMAGES)), data.train.labels[:IMAGES]
-    train = Split("train", type(data.train.images)(pixels), labels, data.train.ids[:IMAGES], data.train.sizes[:IMAGES])
-    tiny = Split(
-        "validation", type(data.train.images)(pixels[:10]), labels[:10], data.train.ids[:10], data.train.sizes[:10]
-    )
-    images = normalise(pixels, rule)
-
-    def ours() -> None:
-        net = create("lenet_relu")
-        fit(net, train, tiny, lambda x: normalise(x, rule), options, Silent(), save_best=id, save_state=id)
-
-    def plain() -> None:
-        net = plain_lenet()
-        optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=IMAGES // recipe.batch_size)
-        total, correct = 0.0, 0
-        for indices in torch.randperm(IMAGES).split(options.batch_size):
-            scores = net(images[indices])
-            loss = F.cross_entropy(scores, labels[indices], label_smoothing=options.label_smoothing)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item() * len(indices)
-            correct += int((scores.argmax(1) == labels[indices]).sum())
-
-    result = paired(ours, plain, ROUNDS)
-    rates = {name: IMAGES / result[f"{name}_s"]["median"] for name in ("ours", "theirs")}
-    write("training", {"model": "lenet_relu", "batch": options.batch_size, "images_per_s": rates, **result})
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", nargs="*", choices=tuple(MODELS), default=list(MODELS))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--quick", action="store_true", help="5 rounds; nothing is written")
+    given = parser.parse_args()
+    rounds = 5 if given.quick else given.rounds
+    convolve.tune_memory()
+    figures: dict[str, Any] = {}
+    for name in given.model:
+        those = contestants(name)
+        with torch.no_grad():
+            results = {key: model(x) for key, (model, x) in those.items()}
+        for key, result in results.items():
+            torch.testing.assert_close(result, results["torch"], atol=1e-4, rtol=1e-4, msg=f"{name}: {key} differs")
+        images = len(those["torch"][1])
+        inference = in_turn({key: forward(*pair) for key, pair in those.items()}, images, rounds)
+        del those["ours frozen"]
+        labels = torch.randint(0, 10, (images,))
+        training = in_turn({key: step(model, x, labels) for key, (model, x) in those.items()}, images, rounds)
+        figures[name] = {"batch": images, "forward": inference, "training": training}
+        for what in ("forward", "training"):
+            rates = ", ".join(f"{k} {v:,.0f}" for k, v in figures[name][what]["images_per_s"].items())
+            print(f"{name} {what}: images/s {rates}", flush=True)
+    if not given.quick and set(given.model) == set(MODELS):
+        write("training", figures)
 
 
 if __name__ == "__main__":
