@@ -16,7 +16,7 @@ from torch import Tensor
 
 from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.bounds import direct_bound
-from convolve.ops.windows import stuff_zeros, unpad, with_bias, zero_pad
+from convolve.ops.windows import format_of, stuff_zeros, unpad, with_bias, zero_pad
 from convolve.problem import ROLES, ConvProblem, Layout
 
 _LARGEST = 2**31 - 1  # oneDNN's sizes are 32-bit
@@ -88,9 +88,12 @@ def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tens
 
 def _weight_gradient(problem: ConvProblem, padding: Sequence[int], x: Tensor, y: Tensor) -> Tensor:
     window, zero = problem.window, [0] * problem.axes
-    shape = y.new_empty(()).expand(problem.weight_shape)  # only its shape is read
+    # Only the shape is read, but the library makes it contiguous first: a copy of the weight, unless it is so already.
+    like = torch.empty(
+        problem.weight_shape, dtype=y.dtype, device=y.device, memory_format=format_of(problem.layout, problem.axes)
+    )
     gradients = torch.ops.aten.convolution_backward(
-        y, x, shape, None, window.stride, padding, window.dilation, False, zero, problem.groups, [False, True, False]
+        y, x, like, None, window.stride, padding, window.dilation, False, zero, problem.groups, [False, True, False]
     )
     gradient: Tensor = gradients[1]
     return gradient
