@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convolve.kernels import stages
+from convolve.kernels import images, stages
 from convolve.kernels.cache import Kernel, loaded
 from convolve.kernels.machine import machine, why_no_kernels
 from convolve.ops import engine
@@ -170,7 +170,7 @@ class _Sizes:
         v = self.values
         sums = max(
             -(-v["filters"] // tile) * v["channels"] * -(-v["taps"] // width) * -(-tile * width // self.lanes)
-            for tile, width in stages.tap_tiles()
+            for tile, width in images.tap_tiles()
         )
         return self.images + (5 * self.places + self.lanes + sums + v["filters"]) * self.lanes
 
@@ -209,8 +209,9 @@ class _Plan:
 
     def weight_gradient(self, g: Tensor, codes: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         v = self.sizes.values
-        dw = torch.empty(self.threads, v["filters"], v["channels"], v["kernel_h"], v["kernel_w"], dtype=g.dtype)
-        db = torch.empty(self.threads, v["filters"], dtype=g.dtype)
+        # OpenMP may start fewer threads than it is asked for: whoever did not come has added nothing.
+        dw = torch.zeros(self.threads, v["filters"], v["channels"], v["kernel_h"], v["kernel_w"], dtype=g.dtype)
+        db = torch.zeros(self.threads, v["filters"], dtype=g.dtype)
         kernel = stages.weight_gradient(*self.tiles[2], self.dtype)
         addresses = {"g": g, "codes": codes, "x": x, "dw": dw, "db": db, "table": self.table}
         self._run(kernel, stages.WEIGHTS, addresses, self.sizes.weight_scratch)
@@ -237,21 +238,11 @@ def _plan(x: tuple[int, ...], w: tuple[int, ...], padding: Padding, threads: int
     sizes = _Sizes.of(x, w, padding, machine().lanes(dtype))
     filters, channels, kernel_h, kernel_w = w
     places = [r * sizes.values["padded_w"] + s for r in range(kernel_h) for s in range(kernel_w)]
-    places += places[-1:] * max(width for _, width in stages.tap_tiles())
+    places += places[-1:] * max(width for _, width in images.tap_tiles())
     tiles = (
-        _tile(stages.tiles(), 2 * sizes.columns, filters),
-        _tile(stages.tiles(), x[3], channels),
-        _tile(stages.tap_tiles(), filters, kernel_h * kernel_w, part=False),
+        images.best(images.tiles(), 2 * sizes.columns, filters),
+        images.best(images.tiles(), x[3], channels),
+        images.best(images.tap_tiles(), filters, kernel_h * kernel_w, part=False),
     )
     threads = min(threads, -(-x[0] // sizes.lanes))
     return _Plan(sizes, threads, dtype, torch.tensor(places) * sizes.lanes, tiles)
-
-
-def _tile(tiles: tuple[tuple[int, int], ...], first: int, second: int, part: bool = True) -> tuple[int, int]:
-    """The register tile that does the least in vain; with `part` not larger than `first`, so that a last one can begin earlier."""
-
-    def cost(tile: tuple[int, int]) -> float:
-        a, b = tile
-        return -(-first // a) * a * -(-second // b) * b * max(1.0, (a + b) / (a * b)) * (1 + 1 / (a * b))
-
-    return min((tile for tile in tiles if tile[0] <= first or not part), key=cost)
