@@ -29,6 +29,7 @@ from convolve.errors import (
     UnknownNameError,
     UsageError,
 )
+from convolve.jobs import choices
 from convolve.jobs import folder as run_folder
 from convolve.jobs import train as job
 from convolve.jobs.results import Run
@@ -155,7 +156,7 @@ class Reads:
 
             return Dataset(**{**vars(data), "read_test": read_test})
 
-        monkeypatch.setattr(job, "load", counted)
+        monkeypatch.setattr(choices, "load", counted)
 
 
 def test_the_test_images_are_read_once_and_after_the_last_epoch(

@@ -16,7 +16,6 @@ from torch import nn
 
 from convolve.data.components import principal_axes
 from convolve.data.image_folder import available_cores
-from convolve.data.load import load
 from convolve.data.preprocess import Preprocessing, normalise
 from convolve.data.preprocess import measure as measure_preprocessing
 from convolve.data.records import Dataset
@@ -30,12 +29,12 @@ from convolve.jobs.begin import begin
 from convolve.jobs.choices import (
     Request,
     architecture_of,
+    data_of,
     device_of,
     model_of,
     options_of,
     row_of,
     short_name,
-    size_chooser,
 )
 from convolve.jobs.folder import RunFolder
 from convolve.jobs.log import RunLog, duration, say_choices, say_left_out
@@ -177,7 +176,7 @@ def resume(
             return place, found, found[1]["request"] if found is not None else place.read_request()
 
         place, found, asked = here.processes.from_first(find)
-        request = Request(**{"fit": "stretch", **asked})  # older states stretched, and say nothing of it
+        request = Request.from_dict(asked)
         saved = _Saved(place, None, {})
         if found is not None:
             tensors, values = found
@@ -235,17 +234,7 @@ def _run(
     if request.weights is not None and state is None:
         request, beginning = processes.from_first(partial(begin, request, observer.say))
     with processes.all_or_none():
-        data = load(
-            request.data,
-            img_size=size_chooser(request),
-            channels=request.channels,
-            fit=request.fit,
-            split=request.split,
-            val_split=request.val_split,
-            seed=request.seed,
-            workers=workers,
-            progress=observer.reading,
-        )
+        data = data_of(request, workers, observer.reading)
         model = model_of(request, data.found)
         movement, why_moved = movement_of(request.augment, data)
         options = options_of(

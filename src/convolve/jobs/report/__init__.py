@@ -21,13 +21,12 @@ import yaml
 from torch import nn
 
 from convolve.data.check import findings_of
-from convolve.data.load import load as load_data
 from convolve.data.preprocess import normalise
 from convolve.data.records import Dataset, Split
 from convolve.draw import page
 from convolve.draw import report as draw
 from convolve.errors import ConvolveError, InputError
-from convolve.jobs.choices import Request, model_of, short_name, size_chooser
+from convolve.jobs.choices import Request, data_of, model_of, short_name
 from convolve.jobs.classifier import Classifier, load
 from convolve.jobs.folder import RunFolder
 from convolve.jobs.report.facts import Subject, gather, left_out
@@ -69,24 +68,14 @@ def report(
         rule = "a report is made of the folder of a finished run"
         raise InputError(rule, f"{path} holds no {missing[0]}", "name a folder of convolve train")
     classifier = load(place.model, network=network)
-    request = _request(place)
-    observer = observer or Silent()
-    data = load_data(
-        request.data,
-        img_size=size_chooser(request),
-        channels=request.channels,
-        fit=request.fit,
-        split=request.split,
-        val_split=request.val_split,
-        seed=request.seed,
-        workers=workers,
-        progress=observer.reading,
-    )
+    config = _config(place)
+    request = Request.from_dict(config["request"])
+    data = data_of(request, workers, (observer or Silent()).reading)
     test = None if data.read_test is None else data.read_test()
     splits = [split for split in (data.validation, test) if split is not None]
     _same_images(place, data.classes, [data.train, *splits])
     model = model_of(request, data.found)
-    options = replace(Options.from_dict(_config(place)["options"]), device="cpu")
+    options = replace(Options.from_dict(config["options"]), device="cpu")
 
     def prepare(batch: torch.Tensor) -> torch.Tensor:
         return normalise(batch, classifier.preprocessing)
@@ -189,12 +178,6 @@ def _config(place: RunFolder) -> dict[str, Any]:
             "config.yaml holds the choices of a run", f"{place.path / 'config.yaml'} does not", "restore it"
         )
     return found
-
-
-def _request(place: RunFolder) -> Request:
-    stored = _config(place)["request"]
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    return Request(**{"fit": "stretch", **given})  # older runs stretched, and say nothing of it
 
 
 def _history(place: RunFolder) -> list[Epoch]:
