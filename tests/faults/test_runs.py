@@ -24,6 +24,7 @@ from convolve.errors import ConvolveError, InputError, InterruptedRunError, Mode
 from convolve.files import only_writer
 from convolve.jobs import folder as run_folder
 from convolve.jobs import train as job
+from convolve.jobs import writer
 from convolve.jobs.folder import STATE_FORMAT
 from convolve.jobs.resuming import same_network
 from convolve.models.file import read, write
@@ -67,8 +68,7 @@ def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("write", "picture_filters", "picture_movement"):
-        monkeypatch.setattr(job, name, lambda *_: None)
+    monkeypatch.setattr(writer, "picture_run", lambda *_: None)
     monkeypatch.setattr(job, "seconds_per_epoch", lambda *_: 1.0)
 
 

@@ -29,9 +29,8 @@ from convolve.errors import (
     UnknownNameError,
     UsageError,
 )
-from convolve.jobs import choices
+from convolve.jobs import choices, writer
 from convolve.jobs import folder as run_folder
-from convolve.jobs import train as job
 from convolve.jobs.results import Run
 from convolve.models.file import read
 from convolve.training.records import Silent
@@ -341,7 +340,7 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_previous_checkpoint(
 ) -> None:
     import errno
 
-    real = job.write_file
+    real = writer.write_file
     calls = 0
 
     def write(*words: Any, **choices: Any) -> None:
@@ -355,7 +354,7 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_previous_checkpoint(
             monkeypatch.setattr(os, "fsync", full)
         real(*words, **choices)
 
-    monkeypatch.setattr(job, "write_file", write)
+    monkeypatch.setattr(writer, "write_file", write)
     monkeypatch.setattr(run_folder, "write_file", write)
     with pytest.raises(ConvolveError, match="No space left on device") as caught:
         convolve.train("digits", epochs=2, out=tmp_path / "run")

@@ -12,13 +12,12 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from torch import nn
 
 from convolve.data.check import findings_of
 from convolve.data.preprocess import normalise
@@ -29,7 +28,7 @@ from convolve.errors import ConvolveError, InputError
 from convolve.jobs.choices import Request, data_of, model_of, short_name
 from convolve.jobs.classifier import Classifier, load
 from convolve.jobs.folder import RunFolder
-from convolve.jobs.report.facts import Subject, gather, left_out
+from convolve.jobs.report.facts import Outcome, Subject, gather, left_out
 from convolve.jobs.versions import versions
 from convolve.training.measure import Measured, measure
 from convolve.training.options import Options
@@ -40,6 +39,17 @@ if TYPE_CHECKING:
 
 MOST_EXAMINED = 5_000  # images that a report looks through for duplicates and the like; it takes seconds from there on
 Findings = Sequence[Mapping[str, object]]
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A finished run: its network, the images that it learned and was measured on, and how it was trained."""
+
+    subject: Subject
+    data: Dataset
+    outcomes: Sequence[Outcome]
+    options: Options
+    history: Sequence[Epoch]
 
 
 def report(
@@ -74,33 +84,18 @@ def report(
     test = None if data.read_test is None else data.read_test()
     splits = [split for split in (data.validation, test) if split is not None]
     _same_images(place, data.classes, [data.train, *splits])
-    model = model_of(request, data.found)
+    subject = _subject(classifier, short_name(model_of(request, data.found)))
+    outcomes = [(split, measure(subject.net, split, subject.prepare, subject.device)) for split in splits]
     options = replace(Options.from_dict(config["options"]), device="cpu")
-
-    def prepare(batch: torch.Tensor) -> torch.Tensor:
-        return normalise(batch, classifier.preprocessing)
-
-    device = torch.device("cpu")
-    outcomes = [(split, measure(classifier.net, split, prepare, device)) for split in splits]
-    _write_run(place, classifier.net, data, outcomes, prepare, options, short_name(model), _history(place))
+    _write_run(place, Finished(subject, data, outcomes, options, _history(place)))
     return place.report
 
 
-def report_run(
-    place: RunFolder,
-    log: RunLog,
-    net: nn.Module,
-    data: Dataset,
-    outcomes: Sequence[tuple[Split, Measured]],
-    prepare: Callable[[torch.Tensor], torch.Tensor],
-    options: Options,
-    model: str,
-    history: Sequence[Epoch],
-) -> None:
+def report_run(place: RunFolder, log: RunLog, finished: Finished) -> None:
     """Write the report of a run that has just been measured; where that fails, say why: the run is whole without it."""
     started = time.perf_counter()
     try:
-        _write_run(place, net, data, outcomes, prepare, options, model, history)
+        _write_run(place, finished)
     except ConvolveError as error:
         log.say(f"report    not written: {error}")
     else:
@@ -111,14 +106,8 @@ def report_evaluation(
     classifier: Classifier, model: str, data: str, split: Split, measured: Measured, path: str | os.PathLike[str]
 ) -> None:
     """Write the report of a trained model on labelled images that it was measured on."""
-
-    def prepare(batch: torch.Tensor) -> torch.Tensor:
-        return normalise(batch, classifier.preprocessing)
-
-    name = str(classifier.card["architecture"]["name"])
-    subject = Subject(classifier.net, prepare, next(classifier.parameters()).device, name, classifier.classes)
     facts = gather(
-        subject,
+        _subject(classifier, str(classifier.card["architecture"]["name"])),
         [(split, measured)],
         data=data,
         left_out=left_out(None, [(split, measured)]),
@@ -130,23 +119,22 @@ def report_evaluation(
     page.write(draw.page_of(facts), path)
 
 
-def _write_run(
-    place: RunFolder,
-    net: nn.Module,
-    data: Dataset,
-    outcomes: Sequence[tuple[Split, Measured]],
-    prepare: Callable[[torch.Tensor], torch.Tensor],
-    options: Options,
-    model: str,
-    history: Sequence[Epoch],
-) -> None:
+def _subject(classifier: Classifier, name: str) -> Subject:
+    def prepare(batch: torch.Tensor) -> torch.Tensor:
+        return normalise(batch, classifier.preprocessing)
+
+    return Subject(classifier.net, prepare, next(classifier.parameters()).device, name, classifier.classes)
+
+
+def _write_run(place: RunFolder, finished: Finished) -> None:
     config = _config(place)
+    data, outcomes, history = finished.data, finished.outcomes, finished.history
     facts = gather(
-        Subject(net, prepare, torch.device(options.device), model, data.classes),
+        finished.subject,
         outcomes,
         data=data.name,
         train=data.train,
-        options=options,
+        options=finished.options,
         epochs=len(history),
         history=tuple(history),
         said=data.said,
