@@ -15,6 +15,9 @@ from convolve.jobs.train import train
 from convolve.models import create
 from convolve.models.file import write
 
+MODEL = (
+    "conv 4 3, bn, relu, dropout 0.3, gap, fc classes"  # with all that an inexact resume, or division, would get wrong
+)
 CLASSES = ("left, right", 'up "or" down', "猫<b>")  # commas, quotes, markup and another alphabet
 
 
@@ -59,6 +62,11 @@ def untrained(path: Path, **changes: Any) -> Path:
     net = create("lenet_relu", num_classes=3, in_channels=1, img_size=12)
     write(path, net.state_dict(), CARD | changes)
     return path
+
+
+def train_words(batch_size: int, *more: str) -> tuple[str, ...]:
+    """A small training as a command line says it."""
+    return ("train", "digits", "--model", MODEL, "--img-size", "8", "--batch-size", str(batch_size), *more)
 
 
 @pytest.fixture(scope="session")

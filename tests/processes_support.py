@@ -10,31 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from convolve.data.records import ResidentImages, Split
-from convolve.training.augment import Movement
 from convolve.training.fit import fit
 from convolve.training.layers import exchanged
 from convolve.training.measure import measure
-from convolve.training.options import Options
 from convolve.training.processes import joined
 from convolve.training.records import Silent, State
+from training_support import normalise, options_with, split_of
 
 CPU = torch.device("cpu")
-
-
-def split(name: str, count: int, seed: int) -> Split:
-    """Pictures of 6x7 whose class is the brighter half: left or right."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 2, (count,), generator=generator)
-    pixels = torch.randint(0, 120, (count, 1, 6, 7), generator=generator)
-    for index, label in enumerate(labels.tolist()):
-        pixels[index, :, :, 4 * label : 4 * label + 3] += 60
-    sizes = torch.tensor([6, 7], dtype=torch.int32).expand(count, 2)
-    return Split(name, ResidentImages(pixels.to(torch.uint8)), labels, [f"{name}/{i}" for i in range(count)], sizes)
-
-
-def normalise(batch: torch.Tensor) -> torch.Tensor:
-    return batch.float() / 255 - 0.3
 
 
 class Net(nn.Module):
@@ -60,22 +43,6 @@ def net_of(seed: int) -> Net:
         return Net()
 
 
-def options(**changes: Any) -> Options:
-    chosen: dict[str, Any] = {
-        "epochs": 2,
-        "batch_size": 16,
-        "optimizer": "adamw",
-        "lr": 0.01,
-        "weight_decay": 0.01,
-        "label_smoothing": 0.1,
-        "schedule": "onecycle",
-        "seed": 5,
-        "device": "cpu",
-        "movement": Movement(0.1, 0.1, 10),
-    }
-    return Options(**(chosen | changes))
-
-
 def train(folder: str, optimizer: str = "sgd") -> None:
     """Two epochs of batches of 16, the last of two images: parts of 6, 5 and 5, and of 1, 1 and none."""
     with joined() as processes:
@@ -83,16 +50,16 @@ def train(folder: str, optimizer: str = "sgd") -> None:
         states: list[State] = []
         history = fit(
             net,
-            split("train", 98, 0),
-            split("validation", 41, 1),
+            split_of("train", 98, 0),
+            split_of("validation", 41, 1),
             normalise,
-            options(optimizer=optimizer),
+            options_with(epochs=2, optimizer=optimizer),
             Silent(),
             save_best=lambda record: None,
             save_state=states.append,
             processes=processes,
         )
-        few = measure(net, split("few", 2, 3), normalise, CPU, processes)
+        few = measure(net, split_of("few", 2, 3), normalise, CPU, processes)
         content = {
             "net": net.state_dict(),
             "history": [astuple(record)[:6] for record in history],
@@ -107,7 +74,8 @@ def gradients(folder: str) -> None:
     """One step's gradients in float64, of a batch that is divided unevenly."""
     with joined() as processes:
         net = net_of(0).double()
-        images, labels = normalise(split("x", 7, 4).images.batch(torch.arange(7))).double(), split("x", 7, 4).labels
+        few = split_of("x", 7, 4)
+        images, labels = normalise(few.images.batch(torch.arange(7))).double(), few.labels
         with exchanged(net, processes) as step:
             part = processes.share(torch.arange(7))
             step.begin(1, 2, part)

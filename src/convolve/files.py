@@ -95,6 +95,16 @@ def new_folder(parent: str | os.PathLike[str], name: str) -> Path:
             return folder
 
 
+def safe_name(name: str, otherwise: str) -> str:
+    """A name that is safe in a path: letters, digits, dot, dash and underscore of any alphabet; `otherwise` where none is left.
+
+    >>> safe_name("my photos/2026", "data"), safe_name("...", "data")
+    ('my-photos-2026', 'data')
+    """
+    kept = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name).strip(".-")
+    return kept[:60] or otherwise
+
+
 def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
     """Where this user's caches lie: $CONVOLVE_CACHE, else $XDG_CACHE_HOME/convolve, else ~/.cache/convolve."""
     environment = os.environ if environment is None else environment

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import convolve
 from convolve.analysis.inspecting import inputs_of
-from convolve.analysis.inverse import in_features, reaching, runs, sizes_for_output, smallest_input
+from convolve.analysis.inverse import reaching, runs, sizes_for_output, smallest_input
 from convolve.analysis.profiles import reconcile
 from convolve.errors import ShapeError
 
@@ -191,11 +191,6 @@ def test_sizes_for_an_output_are_all_that_give_it() -> None:
     with torch.no_grad():
         assert found == [n for n in range(3, 60) if net(torch.zeros(1, 1, n, 40)).shape[2] == 4]
     assert found
-
-
-def test_in_features_of_the_first_linear() -> None:
-    assert in_features(lenet(), inputs_of("3x36x36")) == ("6", 576, (16, 6, 6))
-    assert in_features(lenet(), inputs_of("3x32x32")) == ("6", 400, (16, 5, 5))
 
 
 def test_changes_that_reach_a_field_are_verified_and_undone() -> None:

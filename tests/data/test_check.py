@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convolve.data.check import Check, check, findings_of, kept_together, look, summed
+from convolve.data.check import Check, findings_of, kept_together, look, summed
 from convolve.data.findings import likenesses
 from convolve.data.likeness import near_groups
 from convolve.data.load import load, read_split
 from convolve.data.look import look_at_splits
 from convolve.errors import InputError
+from convolve.jobs.data_check import data_check as check
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "data-check.txt"
 CLASSES = ("cat", "dog")

@@ -24,14 +24,14 @@ from convolve.errors import ConvolveError, InputError, InterruptedRunError, Mode
 from convolve.files import only_writer
 from convolve.jobs import folder as run_folder
 from convolve.jobs import train as job
+from convolve.jobs import writer
 from convolve.jobs.folder import STATE_FORMAT
 from convolve.jobs.resuming import same_network
 from convolve.models.file import read, write
 from convolve.training.records import Silent
-from jobs_support import folder_of
+from jobs_support import MODEL, folder_of, train_words
 from nursery import Child, Nursery, wait_for
 
-MODEL = "conv 4 3, bn, relu, dropout 0.3, gap, fc classes"
 CHOICES: dict[str, Any] = {"model": MODEL, "img_size": 8, "epochs": 2, "batch_size": 8}
 
 
@@ -67,8 +67,7 @@ def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("write", "picture_filters", "picture_movement"):
-        monkeypatch.setattr(job, name, lambda *_: None)
+    monkeypatch.setattr(writer, "picture_run", lambda *_: None)
     monkeypatch.setattr(job, "seconds_per_epoch", lambda *_: 1.0)
 
 
@@ -195,21 +194,7 @@ def read_kind(path: Path) -> str:
 
 # --------------------------------------------------------------------------------------------------------------------- real processes
 
-WORDS = (
-    "train",
-    "digits",
-    "--model",
-    MODEL,
-    "--img-size",
-    "8",
-    "--batch-size",
-    "32",
-    "--epochs",
-    "16",
-    "--opt",
-    "sgd",
-    "--quiet",
-)
+WORDS = train_words(32, "--epochs", "16", "--opt", "sgd", "--quiet")
 
 
 def _epochs(run: Path) -> int:

@@ -30,7 +30,7 @@ from convolve.errors import (
     UnknownNameError,
     UsageError,
 )
-from convolve.jobs import begin, train
+from convolve.jobs import begin, setup
 from convolve.jobs.augmentation import movement_of
 from convolve.jobs.choices import Request, options_of
 from convolve.jobs.results import Run
@@ -120,7 +120,7 @@ def test_a_fine_tuned_run_resumes_without_its_weights_and_keeps_every_choice(
         convolve.train(others, out=tmp_path / "stopped", **choices, observer=Stops(5))
     moved.unlink()
     monkeypatch.setattr(
-        train, "options_of", lambda *words: replace(options_of(*words), lr=9.0)
+        setup, "options_of", lambda *words: replace(options_of(*words), lr=9.0)
     )  # other defaults by now
     resumed = convolve.resume(tmp_path / "stopped")
     expected, _ = read(whole.files["model"])
@@ -154,13 +154,13 @@ def test_patience_ends_a_run_and_the_best_weights_are_what_it_leaves(photos: Pat
 def test_a_run_that_meets_infinity_names_the_last_good_weights(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = train.normalise, [0]
+    real, calls = setup.normalise, [0]
 
     def poisoned(*words: Any) -> torch.Tensor:
         calls[0] += 1
         return real(*words) * (1.0 if calls[0] < 60 else float("inf"))
 
-    monkeypatch.setattr(train, "normalise", poisoned)
+    monkeypatch.setattr(setup, "normalise", poisoned)
     out = tmp_path / "run"
     with pytest.raises(NotFiniteError) as caught:
         convolve.train(photos, model=SPEC, img_size=16, epochs=20, batch_size=8, out=out)

@@ -13,19 +13,10 @@ import pytest
 
 import convolve
 from convolve.models.file import read
+from jobs_support import train_words
 from nursery import Nursery, wait_for
 
-MODEL = "conv 4 3, bn, relu, dropout 0.3, gap, fc classes"
-WORDS = (
-    "train",
-    "digits",
-    "--model",
-    MODEL,
-    "--img-size",
-    "8",
-    "--batch-size",
-    "100",
-)  # 1,258 images: the last batch has 58
+WORDS = train_words(100)  # 1,258 images: the last batch has 58
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "convolve")
 
 

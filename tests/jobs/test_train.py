@@ -29,8 +29,8 @@ from convolve.errors import (
     UnknownNameError,
     UsageError,
 )
+from convolve.jobs import choices, writer
 from convolve.jobs import folder as run_folder
-from convolve.jobs import train as job
 from convolve.jobs.results import Run
 from convolve.models.file import read
 from convolve.training.records import Silent
@@ -155,7 +155,7 @@ class Reads:
 
             return Dataset(**{**vars(data), "read_test": read_test})
 
-        monkeypatch.setattr(job, "load", counted)
+        monkeypatch.setattr(choices, "load", counted)
 
 
 def test_the_test_images_are_read_once_and_after_the_last_epoch(
@@ -340,7 +340,7 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_previous_checkpoint(
 ) -> None:
     import errno
 
-    real = job.write_file
+    real = writer.write_file
     calls = 0
 
     def write(*words: Any, **choices: Any) -> None:
@@ -354,7 +354,7 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_previous_checkpoint(
             monkeypatch.setattr(os, "fsync", full)
         real(*words, **choices)
 
-    monkeypatch.setattr(job, "write_file", write)
+    monkeypatch.setattr(writer, "write_file", write)
     monkeypatch.setattr(run_folder, "write_file", write)
     with pytest.raises(ConvolveError, match="No space left on device") as caught:
         convolve.train("digits", epochs=2, out=tmp_path / "run")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +18,7 @@ from convolve.ops import engine
 from convolve.ops.algorithms import depthwise, torch_row
 from convolve.problem import LAYOUTS, ROLES, ConvProblem
 from guard_pages import guarded_like
+from kernels_support import passes_for_avx2
 
 pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
 
@@ -131,11 +129,5 @@ def test_the_public_operator_and_its_gradients_use_the_row() -> None:
     assert torch.autograd.gradgradcheck(function, (x, w))
 
 
-@pytest.mark.skipif(os.environ.get("CONVOLVE_INNER") == "1", reason="runs this file")
 def test_the_kernels_for_avx2_are_right_too() -> None:
-    if machine().instruction_set not in ("avx512", "avx2"):
-        pytest.skip("needs a processor with AVX2")
-    environment = {**os.environ, "NUMBA_CPU_NAME": "haswell", "CONVOLVE_INNER": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:]
+    passes_for_avx2(__file__)

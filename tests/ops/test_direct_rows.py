@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -26,7 +23,8 @@ from convolve.ops.algorithm import Algorithm
 from convolve.ops.algorithms import filters, planes, torch_row, weight_sums
 from convolve.ops.positions import Blocks
 from convolve.problem import ROLES, ConvProblem, Role
-from guard_pages import guarded, guarded_like
+from guard_pages import guarded_like
+from kernels_support import guard_allocations, operands, passes_for_avx2
 
 ROWS = {row.name: row for row in (planes.ALGORITHM, filters.ALGORITHM, weight_sums.ALGORITHM)}
 MODULES = {"planes": planes, "filters": filters, "weight_sums": weight_sums}
@@ -64,17 +62,6 @@ def problems(row: Algorithm, seed: int, count: int, largest: int = 23) -> Iterat
             yield problem
 
 
-def operands(problem: ConvProblem) -> tuple[Tensor, Tensor, Tensor]:
-    """Random operands of the problem's layout, and a bias."""
-    generator = torch.Generator().manual_seed(problem.macs % 1000)
-    dtype = getattr(torch, problem.dtype)
-    a, b = (torch.randn(shape, dtype=dtype, generator=generator) for shape in problem.operand_shapes)
-    if problem.layout == "channels_last":
-        last = torch.channels_last if problem.axes == 2 else torch.channels_last_3d
-        a, b = a.contiguous(memory_format=last), b.contiguous(memory_format=last)
-    return a, b, torch.randn(problem.result_shape[1], dtype=dtype, generator=generator)
-
-
 def check(row: Algorithm, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> None:
     want = torch_row.run(
         replace(problem, dtype="float64"), a.double(), b.double(), None if bias is None else bias.double()
@@ -99,16 +86,7 @@ def test_a_row_computes_what_torch_computes_in_float64(name: str, seed: int) -> 
 @pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("at_end", [True, False])
 def test_a_row_touches_nothing_beside_its_operands(name: str, at_end: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def between_pages(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        order = sorted(range(len(shape)), key=lambda axis: -strides[axis])
-        dense = guarded([shape[axis] for axis in order], dtype, at_end)
-        return dense.permute([order.index(axis) for axis in range(len(shape))])
-
-    def scratch(size: int) -> int:
-        return guarded([-(-size // 64) * 64], torch.uint8, at_end).data_ptr()
-
-    monkeypatch.setattr(direct_call.torch, "empty_strided", between_pages)
-    monkeypatch.setattr(engine, "scratch", scratch)
+    guard_allocations(monkeypatch, at_end)
     for problem in problems(ROWS[name], 9, 60):
         a, b, bias = operands(problem)
         given = None if problem.role == "weight_gradient" else guarded_like(bias, at_end)
@@ -222,13 +200,7 @@ def test_only_listed_kernels_are_ever_compiled() -> None:
 
 @pytest.mark.slow
 def test_the_kernels_for_avx2_are_right_too() -> None:
-    if "NUMBA_CPU_NAME" in os.environ:
-        pytest.skip("already running for another processor")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", __file__]
-    done = subprocess.run(
-        command, env={**os.environ, "NUMBA_CPU_NAME": "haswell"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
+    passes_for_avx2(__file__)
 
 
 @pytest.mark.parametrize("text", ["1x1x37x64 k1 3x3 p1", "2x3x19x128 k3 5x5 p2 g3", "1x2x40x48 k2 7x7 p3 g2"])

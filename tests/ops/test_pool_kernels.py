@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import random
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -19,6 +16,7 @@ from convolve.kernels.machine import machine
 from convolve.ops import engine, pool_kernels, pooling
 from convolve.ops.pooling import Plan, Pooling
 from guard_pages import guarded_like
+from kernels_support import passes_for_avx2
 
 pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
 
@@ -153,23 +151,5 @@ def test_a_trained_maximum_keeps_one_byte_for_each_result() -> None:
     assert codes.numel() == 2 * 3 * 16 * 16  # rows of 16 are whole vectors here
 
 
-@pytest.mark.skipif(os.environ.get("CONVOLVE_INNER") == "1", reason="runs this file")
 def test_the_kernels_for_avx2_are_right_too() -> None:
-    """In a process of its own, since a process has one machine."""
-    if machine().instruction_set not in ("avx512", "avx2"):
-        pytest.skip("needs a processor with AVX2")
-    environment = {**os.environ, "NUMBA_CPU_NAME": "haswell", "CONVOLVE_INNER": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-p",
-        "no:cacheprovider",
-        __file__,
-        "-k",
-        "composition or bits",
-    ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:]
+    passes_for_avx2(__file__, "-k", "composition or bits")

@@ -16,8 +16,9 @@ import convolve
 from convolve.kernels.machine import machine
 from convolve.models import create
 from convolve.nn.sequential import Sequential
-from convolve.ops import engine, stages
-from guard_pages import guarded, guarded_like
+from convolve.ops import stages
+from guard_pages import guarded_like
+from kernels_support import guard_allocations
 
 pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
 
@@ -51,13 +52,7 @@ def test_results_and_gradients_are_torchs_between_guard_pages(
     case: int, at_end: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, w, bias, padding = operands(case)
-
-    def scratch(size: int) -> int:
-        return (
-            guarded([-(-size // 64) * 64], torch.uint8, at_end).fill_(255).data_ptr()
-        )  # NaN, where nothing was written
-
-    monkeypatch.setattr(engine, "scratch", scratch)
+    guard_allocations(monkeypatch, at_end)
     leaves = [guarded_like(tensor, at_end).requires_grad_() for tensor in (x, w, bias)]
     assert stages.why_not(leaves[0], leaves[1], padding) is None
     result = stages.stage(*leaves, padding)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -22,11 +19,12 @@ from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine
 from convolve.kernels.minimal_filtering import matrices
 from convolve.kernels.table import every
-from convolve.ops import engine, winograd_call
+from convolve.ops import winograd_call
 from convolve.ops.algorithm import NotFinite
 from convolve.ops.algorithms import torch_row, winograd
 from convolve.problem import ConvProblem
-from guard_pages import guarded, guarded_like
+from guard_pages import guarded_like
+from kernels_support import guard_allocations, operands, passes_for_avx2
 
 pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
 
@@ -55,16 +53,6 @@ def problems(seed: str, count: int) -> Iterator[ConvProblem]:
         if all(n > 0 for n in problem.output_size):
             count -= 1
             yield problem
-
-
-def operands(problem: ConvProblem) -> tuple[Tensor, Tensor, Tensor]:
-    """Random operands of the problem's layout, and a bias."""
-    generator = torch.Generator().manual_seed(problem.macs % 1000)
-    dtype = getattr(torch, problem.dtype)
-    a, b = (torch.randn(shape, dtype=dtype, generator=generator) for shape in problem.operand_shapes)
-    if problem.layout == "channels_last":
-        a, b = a.contiguous(memory_format=LAST), b.contiguous(memory_format=LAST)
-    return a, b, torch.randn(problem.result_shape[1], dtype=dtype, generator=generator)
 
 
 def check(m: int, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None, got: Tensor | None = None) -> None:
@@ -108,16 +96,7 @@ def test_every_tail_of_rows_and_columns(m: int) -> None:
 @pytest.mark.parametrize("m", ROWS)
 @pytest.mark.parametrize("at_end", [True, False])
 def test_the_kernels_touch_nothing_beside_their_operands(m: int, at_end: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def between_pages(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        order = sorted(range(len(shape)), key=lambda axis: -strides[axis])
-        dense = guarded([shape[axis] for axis in order], dtype, at_end)
-        return dense.permute([order.index(axis) for axis in range(len(shape))])
-
-    def scratch(size: int) -> int:
-        return guarded([-(-size // 64) * 64], torch.uint8, at_end).data_ptr()
-
-    monkeypatch.setattr(winograd_call.torch, "empty_strided", between_pages)
-    monkeypatch.setattr(engine, "scratch", scratch)
+    guard_allocations(monkeypatch, at_end)
     for problem in problems("pages", 80):
         a, b, bias = operands(problem)
         check(m, problem, guarded_like(a, at_end), guarded_like(b, at_end), guarded_like(bias, at_end))
@@ -329,9 +308,4 @@ def test_squares_are_transposed_whole_and_in_part() -> None:
 
 @pytest.mark.slow
 def test_the_kernels_for_avx2_are_right_too() -> None:
-    if "NUMBA_CPU_NAME" in os.environ:
-        pytest.skip("already running for another processor")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", __file__]
-    environment = {**os.environ, "NUMBA_CPU_NAME": "haswell"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:]
+    passes_for_avx2(__file__)

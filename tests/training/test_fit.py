@@ -11,33 +11,16 @@ import pytest
 import torch
 from torch import nn
 
-from convolve.data.records import ResidentImages, Split
 from convolve.errors import InterruptedRunError, UnknownNameError, UsageError
 from convolve.training.augment import Movement
 from convolve.training.fit import epoch_order, fit, seconds_per_epoch
 from convolve.training.measure import measure
 from convolve.training.options import Options
 from convolve.training.records import Epoch, Silent, State
+from training_support import normalise, options_with, split_of
 
 CPU = torch.device("cpu")
-
-
-def _split(name: str, count: int, seed: int) -> Split:
-    """Pictures of 6x7 whose class is the brighter half: left or right."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 2, (count,), generator=generator)
-    pixels = torch.randint(0, 120, (count, 1, 6, 7), generator=generator)
-    for index, label in enumerate(labels.tolist()):
-        pixels[index, :, :, 4 * label : 4 * label + 3] += 60
-    sizes = torch.tensor([6, 7], dtype=torch.int32).expand(count, 2)
-    return Split(name, ResidentImages(pixels.to(torch.uint8)), labels, [f"{name}/{i}" for i in range(count)], sizes)
-
-
-TRAIN, VALIDATION = _split("train", 97, 0), _split("validation", 40, 1)
-
-
-def _normalise(batch: torch.Tensor) -> torch.Tensor:
-    return batch.float() / 255 - 0.3
+TRAIN, VALIDATION = split_of("train", 97, 0), split_of("validation", 40, 1)
 
 
 def _net(seed: int = 0) -> nn.Module:
@@ -47,22 +30,6 @@ def _net(seed: int = 0) -> nn.Module:
         return nn.Sequential(
             nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(4 * 4 * 5, 2)
         )
-
-
-def _options(**changes: Any) -> Options:
-    choices: dict[str, Any] = {
-        "epochs": 3,
-        "batch_size": 16,
-        "optimizer": "adamw",
-        "lr": 0.01,
-        "weight_decay": 0.01,
-        "label_smoothing": 0.1,
-        "schedule": "onecycle",
-        "seed": 5,
-        "device": "cpu",
-        "movement": Movement(0.1, 0.1, 10),
-    }
-    return Options(**(choices | changes))
 
 
 class Keep:
@@ -99,7 +66,7 @@ def _run(
         net,
         TRAIN,
         VALIDATION,
-        _normalise,
+        normalise,
         options,
         observer or Silent(),
         save_best=keep.record,
@@ -110,8 +77,8 @@ def _run(
 
 def test_it_learns_what_a_person_sees_at_once() -> None:
     net = _net()
-    history = _run(net, _options(epochs=8, movement=Movement()), Keep())
-    assert measure(net, VALIDATION, _normalise, CPU).accuracy >= 0.95
+    history = _run(net, options_with(epochs=8, movement=Movement()), Keep())
+    assert measure(net, VALIDATION, normalise, CPU).accuracy >= 0.95
     assert history[-1].loss < history[0].loss
 
 
@@ -121,7 +88,7 @@ def test_it_learns_what_a_person_sees_at_once() -> None:
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     optimizer: str, schedule: str, stop: int
 ) -> None:
-    options = _options(optimizer=optimizer, schedule=schedule)
+    options = options_with(optimizer=optimizer, schedule=schedule)
     whole, whole_keep = _net(), Keep()
     expected = _run(whole, options, whole_keep)
 
@@ -143,8 +110,8 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 def test_a_finished_run_that_is_resumed_changes_nothing() -> None:
     keep = Keep()
     net = _net()
-    history = _run(net, _options(), keep)
-    again = _run(_net(3), _options(), keep, resume=keep.states[-1])
+    history = _run(net, options_with(), keep)
+    again = _run(_net(3), options_with(), keep, resume=keep.states[-1])
     assert again == history
 
 
@@ -152,7 +119,7 @@ def test_signals_are_given_back_and_sigterm_stops_too() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     keep = Keep()
     with pytest.raises(InterruptedRunError, match="epoch 1, step 2"):
-        _run(_net(), _options(), keep, StopAt(2, signal.SIGTERM))
+        _run(_net(), options_with(), keep, StopAt(2, signal.SIGTERM))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert keep.states[-1].values["progress"]["step"] == 2
 
@@ -161,24 +128,24 @@ def test_the_callers_random_state_is_left_alone_and_does_not_matter() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first = _net()
-    _run(first, _options(), Keep())
+    _run(first, options_with(), Keep())
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(7)
     second = _net()
-    _run(second, _options(), Keep())
+    _run(second, options_with(), Keep())
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 def test_the_seed_matters() -> None:
     first, second = _net(), _net()
-    _run(first, _options(seed=1), Keep())
-    _run(second, _options(seed=2), Keep())
+    _run(first, options_with(seed=1), Keep())
+    _run(second, options_with(seed=2), Keep())
     assert not torch.equal(first[0].weight, second[0].weight)
 
 
 def test_the_best_epoch_has_the_highest_validation_accuracy_and_then_the_lowest_loss() -> None:
     keep = Keep()
-    history = _run(_net(), _options(epochs=6), keep)
+    history = _run(_net(), options_with(epochs=6), keep)
     best: tuple[float, float] = (-1.0, 0.0)
     expected = []
     for row in history:
@@ -197,7 +164,7 @@ def test_the_reported_training_loss_is_plain_cross_entropy_without_smoothing() -
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.bias.expand(len(x), 2)
 
-    history = _run(Constant(), _options(epochs=1, lr=1e-12, label_smoothing=0.5, weight_decay=0), Keep())
+    history = _run(Constant(), options_with(epochs=1, lr=1e-12, label_smoothing=0.5, weight_decay=0), Keep())
     share = torch.log_softmax(torch.tensor([2.0, 0.0], dtype=torch.float64), 0)
     expected = -sum(share[label].item() for label in TRAIN.labels.tolist()) / len(TRAIN)
     assert history[0].loss == pytest.approx(expected, rel=1e-6)
@@ -224,10 +191,9 @@ def test_a_last_batch_of_one_image_never_stands_alone(count: int, size: int) -> 
                 sizes.append(len(x))
             return self.line(x.flatten(1))
 
-    few = _split("train", count, 3)
-    fit(
-        Watch(), few, VALIDATION, _normalise, _options(epochs=1, batch_size=size), Silent(), save_best=id, save_state=id
-    )
+    few = split_of("train", count, 3)
+    options = options_with(epochs=1, batch_size=size)
+    fit(Watch(), few, VALIDATION, normalise, options, Silent(), save_best=id, save_state=id)
     assert sum(sizes) == count
     assert min(sizes) > 1 or count == 1
 
@@ -236,17 +202,17 @@ def test_the_estimate_of_the_time_leaves_network_and_random_state_alone() -> Non
     net = _net()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     state = torch.get_rng_state()
-    assert seconds_per_epoch(net, TRAIN, _normalise, _options()) > 0
+    assert seconds_per_epoch(net, TRAIN, normalise, options_with()) > 0
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
 def test_measuring_equals_a_count_by_hand_and_keeps_the_mode() -> None:
     net = _net().train()
-    measured = measure(net, VALIDATION, _normalise, CPU)
+    measured = measure(net, VALIDATION, normalise, CPU)
     assert net.training
     net.eval()
-    scores = net(_normalise(VALIDATION.images.batch(torch.arange(40)))).detach()
+    scores = net(normalise(VALIDATION.images.batch(torch.arange(40)))).detach()
     right = sum(int(row.argmax() == label) for row, label in zip(scores, VALIDATION.labels, strict=True))
     assert measured.accuracy == right / 40
     confusion = measured.confusion()
@@ -268,7 +234,7 @@ def test_measuring_equals_a_count_by_hand_and_keeps_the_mode() -> None:
 )
 def test_options_out_of_range_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        _options(**change)
+        options_with(**change)
 
 
 @pytest.mark.parametrize(
@@ -276,4 +242,4 @@ def test_options_out_of_range_are_refused(change: dict[str, Any], message: str) 
 )
 def test_an_unknown_name_lists_the_nearest(field: str, value: str, near: str) -> None:
     with pytest.raises(UnknownNameError, match=near):
-        _options(**{field: value})
+        options_with(**{field: value})

@@ -98,24 +98,6 @@ def sizes_for_output(model: nn.Module, inputs: Sequence[Input], layer: str, size
     return found
 
 
-def in_features(model: nn.Module, inputs: Sequence[Input]) -> tuple[str, int, Shape]:
-    """What arrives at the first Linear: its name, the number of features, and the map (c, h, w) that was flattened.
-
-    The layer's own in_features may be wrong: the answer is what it should be.
-    """
-    model = completed(model, inputs)
-    try:
-        trace, failed = tracing.run(model, inputs), None
-    except StoppedTraceError as stopped:
-        trace, failed = stopped.trace, stopped.failed
-    for step in (*trace.steps, *([failed] if failed else [])):
-        if step.op == "linear":
-            return step.path or step.op, step.tensors[0].shape[-1], flattened_from(trace.steps, step)
-    raise UsageError(
-        "the model has no Linear layer that runs", f"{len(trace.steps)} steps were traced", "nothing to set"
-    )
-
-
 def flattened_from(steps: Sequence[Step], step: Step) -> Shape:
     """The shape, without the batch, that was flattened into a step's input; that input's own if nothing was."""
     tensor = step.tensors[0]

@@ -61,10 +61,6 @@ def taps(inputs: int, outputs: int, offsets: Indices, stride: int = 1) -> Map:
     return within(inputs, outputs, lambda j: [j * stride + offset for offset in offsets], 1, stride)
 
 
-def identity(size: int) -> Map:
-    return taps(size, size, [0])
-
-
 def padded(inputs: int, before: int, after: int, mode: str = "zeros") -> Map:
     """Padding (or, negative, cropping); `mode` says what a padding position holds: nothing, or an input again."""
     fold: dict[str, Callable[[int], int]] = {

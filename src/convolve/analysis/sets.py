@@ -126,12 +126,6 @@ def _hull(masks: Sequence[Mask]) -> tuple[int, int]:
     return (union & -union).bit_length() - 1, union.bit_length() - 1
 
 
-def unseen(seen: Field, source: int, sizes: Shape) -> int:
-    """How many pixels of a graph input no element of the tensor sees."""
-    products = [tuple(f.reach.everything for f in term.factors) for term in seen.terms if term.source == source]
-    return prod(sizes) - fields.count(products)
-
-
 def unseen_lines(seen: Field, source: int, axis: int, size: int) -> tuple[int, ...]:
     """The rows (axis 0), columns (axis 1), … of an input that no element sees, wherever along the other axes."""
     union = 0

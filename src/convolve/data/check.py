@@ -1,4 +1,4 @@
-"""`check`: what a data set holds, and what is wrong with it, before training finds out.
+"""A `Check`: what a data set holds, and what is wrong with it, before training finds out.
 
 look.py       every picture once       ->  Facts
 likeness.py   who looks like whom      ->  groups of near duplicates
@@ -86,23 +86,8 @@ class Check:
         return head + "<table><tr><th></th><th>finding</th><th>what to do</th></tr>" + "".join(rows) + "</table>"
 
 
-def check(source: str | Path | None = None, *, workers: int | None = None, progress: Progress | None = None) -> Check:
-    """Examine a data set: whatever `load` takes, and image folders that it would refuse.
-
-    Every picture is decoded once (JPEGs at a fraction of their size), `workers` threads at a time. Raises InputError when
-    there is nothing to examine.
-
-    >>> found = check("digits")
-    >>> found.images, found.parts["test"], [finding.kind for finding in found.worse]
-    (1797, 359, [])
-    """
-    started = time.perf_counter()
-    facts = look(source, workers=workers, progress=progress)
-    return summed(facts, likenesses(facts), started)
-
-
 def findings_of(dataset: Dataset, test: Split | None = None) -> Check:
-    """The same of what training has read already: nothing is read again, so files left out are known by their reasons, and
+    """The Check of what training has read already: nothing is read again, so files left out are known by their reasons, and
     duplicates only where the pictures are in memory (they are then compared as the network sees them)."""
     started = time.perf_counter()
     splits = [split for split in (dataset.train, dataset.validation, test) if split is not None]
@@ -111,7 +96,11 @@ def findings_of(dataset: Dataset, test: Split | None = None) -> Check:
 
 
 def look(source: str | Path | None, *, workers: int | None = None, progress: Progress | None = None) -> Facts:
-    """The Facts of a data set, which also open each of its pictures by name."""
+    """The Facts of a data set, whatever `load` takes or an image folder that it would refuse; they also open each picture by name.
+
+    Every picture is decoded once (JPEGs at a fraction of their size), `workers` threads at a time. Raises InputError when
+    there is nothing to examine.
+    """
     found = array_source(source)
     if isinstance(found, Path):
         return look_at_files(found, workers, progress)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from convolve.data.load import load
 from convolve.data.records import Dataset
+from convolve.data.source import Progress
 from convolve.errors import UsageError
 from convolve.models import MODELS, Recipe, Variant, find
 from convolve.models.source import is_file, is_spec
@@ -64,6 +66,29 @@ class Request:
         if self.snapshots < 0 or self.snapshots == 1:
             rule = "snapshots are at least the first and the last weights"
             raise UsageError(rule, f"got {self.snapshots}", "use 2 or more, or 0")
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Request:
+        """A stored one; older runs stretched their pictures, and say nothing of it."""
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()
+        }
+        return cls(**{"fit": "stretch", **given})
+
+
+def data_of(request: Request, workers: int | None, progress: Progress) -> Dataset:
+    """The images that are asked for, read as they are asked for."""
+    return load(
+        request.data,
+        img_size=size_chooser(request),
+        channels=request.channels,
+        fit=request.fit,
+        split=request.split,
+        val_split=request.val_split,
+        seed=request.seed,
+        workers=workers,
+        progress=progress,
+    )
 
 
 def size_chooser(request: Request) -> Callable[[tuple[int, int]], tuple[int, int]] | int | tuple[int, int]:

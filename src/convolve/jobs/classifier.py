@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -105,8 +104,3 @@ def load(path: str | os.PathLike[str], *, network: str | nn.Module | None = None
         raise ModelFileError(f"the description in {path} cannot be used", received, remedy) from error
     load_weights(classifier.net, tensors, path)
     return classifier.eval()
-
-
-def predict_all(classifier: Classifier, images: Sequence[Any], *, invert: bool = False) -> list[Prediction]:
-    """One prediction per image, in order."""
-    return [classifier.predict(image, invert=invert) for image in images]

@@ -26,7 +26,7 @@ from convolve.draw.style import write
 from convolve.errors import ConvolveError, UsageError
 from convolve.explain.explaining import Wishes, explain
 from convolve.explain.records import Findings, Place
-from convolve.files import new_folder
+from convolve.files import new_folder, safe_name
 from convolve.jobs.classifier import Classifier, load
 from convolve.jobs.networks import network
 from convolve.models.file import load_weights, read
@@ -153,7 +153,11 @@ def explain_image(
         findings=found,
         notes=notes,
     )
-    folder = new_folder("runs", f"{_slug(name)}-explained") if place is None else new_folder(place.parent, place.name)
+    folder = (
+        new_folder("runs", f"{safe_name(name, 'image')}-explained")
+        if place is None
+        else new_folder(place.parent, place.name)
+    )
     files = {"page": folder / "page.html"}
     page.write(draw.page_of(content), files["page"])
     for kind, drawing in draw.pictures(content, pixels.numpy(), found).items():
@@ -309,9 +313,3 @@ def _checked(out: str | os.PathLike[str] | None) -> Path | None:
         what = "is not writable" if parent.is_dir() else "is a file"
         raise ConvolveError(f"cannot write {path}", f"{parent} {what}", "choose a place that you may write to")
     return path
-
-
-def _slug(name: str) -> str:
-    return (
-        "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name).strip(".-")[:60] or "image"
-    )

@@ -9,10 +9,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from convolve.data.records import Dataset, Quarantined
-from convolve.jobs.choices import Request, row_of
+from convolve.data.records import Quarantined
+from convolve.jobs.choices import row_of
+from convolve.jobs.recipe import recipe_lines
+from convolve.jobs.results import Run
+from convolve.jobs.resuming import Saved, differences, surroundings
+from convolve.jobs.setup import Setup
+from convolve.training.layers import left_alone
 from convolve.training.measure import BALANCED
-from convolve.training.options import Options
 from convolve.training.records import Epoch, Observer, clock
 
 
@@ -51,32 +55,31 @@ class RunLog:
         self._observer.epoch(record, epochs, eta)
 
 
-def say_choices(
-    log: RunLog,
-    data: Dataset,
-    request: Request,
-    model: str,
-    net: nn.Module,
-    options: Options,
-    start: str,
-    begun: Sequence[str] = (),
-    more: Sequence[str] = (),
-) -> None:
-    """Every choice, once, before training; `start` says where the weights come from, `begun` and `more` what else to say of
-    them and of the recipe."""
+def say_resumed(log: RunLog, saved: Saved, processes: int) -> None:
+    """That a run goes on, and what may be different from before."""
+    anew = ", from the beginning: nothing was saved yet" if saved.state is None else ""
+    log.say(f"resumed   {saved.folder.path}{anew}")
+    other = differences(saved.values.get("surroundings", {}), surroundings(processes))
+    if other:
+        log.say(f"          {other}: the last bits of the result may differ from those of an uninterrupted run")
+
+
+def say_choices(log: RunLog, setup: Setup) -> None:
+    """Every choice, once, before training."""
+    data, request, model, options = setup.data, setup.request, setup.model, setup.options
     for index, line in enumerate(data.said):
         log.say(f"{'data' if index == 0 else '':<10}{line}")
     say_left_out(log, data.quarantined)
-    parameters = sum(parameter.numel() for parameter in net.parameters())
+    parameters = sum(parameter.numel() for parameter in setup.net.parameters())
     h, w = data.size
     row = row_of(model)
     if request.img_size is None and row is not None and data.size == row.size:
         log.say(f"          {h}x{w} is the size that {model} was made for")
     stem = "" if request.stem is None else f", stem {request.stem}"
     log.say(
-        f"model     {model}{stem}, {data.channels}x{h}x{w} in, {len(data.classes)} classes, {parameters:,} parameters, {start}"
+        f"model     {model}{stem}, {data.channels}x{h}x{w} in, {len(data.classes)} classes, {parameters:,} parameters, {setup.start}"
     )
-    for line in begun:
+    for line in setup.begun:
         log.say(line if line.startswith("weights") else f"          {line.strip()}")
     smoothing = f", label smoothing {options.label_smoothing:g}" if options.label_smoothing else ""
     log.say(
@@ -88,8 +91,26 @@ def say_choices(
         log.say(
             "          classes are imbalanced: balanced accuracy (the mean of the classes' recalls) chooses the best epoch"
         )
-    for line in more:
+    for line in recipe_lines(options, setup.why_moved, setup.frozen, setup.precision):
         log.say(f"          {line}")
+
+
+def say_divided(log: RunLog, net: nn.Module, processes: int) -> None:
+    """That several processes train, and which layers see only their own part of a batch."""
+    log.say(f"          {processes} processes divide each batch")
+    for layer in left_alone(net):
+        log.say(
+            f"          {layer} is not known to this package: each process computes it from its own part of a batch"
+        )
+
+
+def say_result(log: RunLog, run: Run) -> None:
+    log.say(f"result    {run.headline}  (best epoch {run.best_epoch}, {duration(run.seconds)})")
+    if run.test is None:
+        log.say(
+            "          no test images were given: validation images also chose the epoch, so expect a little less on new ones"
+        )
+    log.say(f"files     {run.folder}")
 
 
 def say_left_out(log: RunLog, files: Sequence[Quarantined]) -> None:

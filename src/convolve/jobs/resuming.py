@@ -1,17 +1,47 @@
-"""What a resumed run must have in common with what was saved, and what is said where it may differ."""
+"""A run that goes on: what was saved of it, what it must have in common with that, and what is said where it may differ."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from convolve.data.preprocess import Preprocessing
 from convolve.data.records import Dataset
 from convolve.errors import InputError
+from convolve.jobs.folder import RunFolder
 from convolve.jobs.versions import processor, versions
+from convolve.training.records import State
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """What is known of a run that goes on; without a state it begins again in its folder."""
+
+    folder: RunFolder
+    state: State | None
+    values: Mapping[str, Any]
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The state's weights, by the network's names."""
+        tensors = {} if self.state is None else self.state.tensors
+        return {name.removeprefix("net."): tensor for name, tensor in tensors.items() if name.startswith("net.")}
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """None where an older version saved it, which measured it again."""
+        stored = self.values.get("preprocessing")
+        return None if stored is None else Preprocessing.from_dict(stored)
+
+    def check(self, fingerprint: Mapping[str, str], architecture: Mapping[str, Any]) -> None:
+        """Raise InputError when the data or the network are others than the run began with."""
+        same_data(self.values["fingerprint"], fingerprint)
+        same_network(self.values.get("architecture", architecture), architecture)
 
 
 def fingerprint(data: Dataset) -> dict[str, str]:

@@ -12,25 +12,23 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from torch import nn
 
 from convolve.data.check import findings_of
-from convolve.data.load import load as load_data
 from convolve.data.preprocess import normalise
 from convolve.data.records import Dataset, Split
 from convolve.draw import page
 from convolve.draw import report as draw
 from convolve.errors import ConvolveError, InputError
-from convolve.jobs.choices import Request, model_of, short_name, size_chooser
+from convolve.jobs.choices import Request, data_of, model_of, short_name
 from convolve.jobs.classifier import Classifier, load
 from convolve.jobs.folder import RunFolder
-from convolve.jobs.report.facts import Subject, gather, left_out
+from convolve.jobs.report.facts import Outcome, Subject, gather, left_out
 from convolve.jobs.versions import versions
 from convolve.training.measure import Measured, measure
 from convolve.training.options import Options
@@ -41,6 +39,17 @@ if TYPE_CHECKING:
 
 MOST_EXAMINED = 5_000  # images that a report looks through for duplicates and the like; it takes seconds from there on
 Findings = Sequence[Mapping[str, object]]
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A finished run: its network, the images that it learned and was measured on, and how it was trained."""
+
+    subject: Subject
+    data: Dataset
+    outcomes: Sequence[Outcome]
+    options: Options
+    history: Sequence[Epoch]
 
 
 def report(
@@ -69,49 +78,24 @@ def report(
         rule = "a report is made of the folder of a finished run"
         raise InputError(rule, f"{path} holds no {missing[0]}", "name a folder of convolve train")
     classifier = load(place.model, network=network)
-    request = _request(place)
-    observer = observer or Silent()
-    data = load_data(
-        request.data,
-        img_size=size_chooser(request),
-        channels=request.channels,
-        fit=request.fit,
-        split=request.split,
-        val_split=request.val_split,
-        seed=request.seed,
-        workers=workers,
-        progress=observer.reading,
-    )
+    config = _config(place)
+    request = Request.from_dict(config["request"])
+    data = data_of(request, workers, (observer or Silent()).reading)
     test = None if data.read_test is None else data.read_test()
     splits = [split for split in (data.validation, test) if split is not None]
     _same_images(place, data.classes, [data.train, *splits])
-    model = model_of(request, data.found)
-    options = replace(Options.from_dict(_config(place)["options"]), device="cpu")
-
-    def prepare(batch: torch.Tensor) -> torch.Tensor:
-        return normalise(batch, classifier.preprocessing)
-
-    device = torch.device("cpu")
-    outcomes = [(split, measure(classifier.net, split, prepare, device)) for split in splits]
-    _write_run(place, classifier.net, data, outcomes, prepare, options, short_name(model), _history(place))
+    subject = _subject(classifier, short_name(model_of(request, data.found)))
+    outcomes = [(split, measure(subject.net, split, subject.prepare, subject.device)) for split in splits]
+    options = replace(Options.from_dict(config["options"]), device="cpu")
+    _write_run(place, Finished(subject, data, outcomes, options, _history(place)))
     return place.report
 
 
-def report_run(
-    place: RunFolder,
-    log: RunLog,
-    net: nn.Module,
-    data: Dataset,
-    outcomes: Sequence[tuple[Split, Measured]],
-    prepare: Callable[[torch.Tensor], torch.Tensor],
-    options: Options,
-    model: str,
-    history: Sequence[Epoch],
-) -> None:
+def report_run(place: RunFolder, log: RunLog, finished: Finished) -> None:
     """Write the report of a run that has just been measured; where that fails, say why: the run is whole without it."""
     started = time.perf_counter()
     try:
-        _write_run(place, net, data, outcomes, prepare, options, model, history)
+        _write_run(place, finished)
     except ConvolveError as error:
         log.say(f"report    not written: {error}")
     else:
@@ -122,14 +106,8 @@ def report_evaluation(
     classifier: Classifier, model: str, data: str, split: Split, measured: Measured, path: str | os.PathLike[str]
 ) -> None:
     """Write the report of a trained model on labelled images that it was measured on."""
-
-    def prepare(batch: torch.Tensor) -> torch.Tensor:
-        return normalise(batch, classifier.preprocessing)
-
-    name = str(classifier.card["architecture"]["name"])
-    subject = Subject(classifier.net, prepare, next(classifier.parameters()).device, name, classifier.classes)
     facts = gather(
-        subject,
+        _subject(classifier, str(classifier.card["architecture"]["name"])),
         [(split, measured)],
         data=data,
         left_out=left_out(None, [(split, measured)]),
@@ -141,23 +119,22 @@ def report_evaluation(
     page.write(draw.page_of(facts), path)
 
 
-def _write_run(
-    place: RunFolder,
-    net: nn.Module,
-    data: Dataset,
-    outcomes: Sequence[tuple[Split, Measured]],
-    prepare: Callable[[torch.Tensor], torch.Tensor],
-    options: Options,
-    model: str,
-    history: Sequence[Epoch],
-) -> None:
+def _subject(classifier: Classifier, name: str) -> Subject:
+    def prepare(batch: torch.Tensor) -> torch.Tensor:
+        return normalise(batch, classifier.preprocessing)
+
+    return Subject(classifier.net, prepare, next(classifier.parameters()).device, name, classifier.classes)
+
+
+def _write_run(place: RunFolder, finished: Finished) -> None:
     config = _config(place)
+    data, outcomes, history = finished.data, finished.outcomes, finished.history
     facts = gather(
-        Subject(net, prepare, torch.device(options.device), model, data.classes),
+        finished.subject,
         outcomes,
         data=data.name,
         train=data.train,
-        options=options,
+        options=finished.options,
         epochs=len(history),
         history=tuple(history),
         said=data.said,
@@ -189,12 +166,6 @@ def _config(place: RunFolder) -> dict[str, Any]:
             "config.yaml holds the choices of a run", f"{place.path / 'config.yaml'} does not", "restore it"
         )
     return found
-
-
-def _request(place: RunFolder) -> Request:
-    stored = _config(place)["request"]
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    return Request(**{"fit": "stretch", **given})  # older runs stretched, and say nothing of it
 
 
 def _history(place: RunFolder) -> list[Epoch]:
