@@ -39,7 +39,7 @@ from convolve.jobs.choices import (
 )
 from convolve.jobs.folder import RunFolder
 from convolve.jobs.log import RunLog, duration, say_choices, say_left_out
-from convolve.jobs.recipe import AMP_CHOICES, decide_precision, recipe_lines, set_dropout
+from convolve.jobs.recipe import AMP_CHOICES, decide_precision, is_timed, recipe_lines, set_dropout
 from convolve.jobs.report import report_run
 from convolve.jobs.results import Run, Score
 from convolve.jobs.resuming import differences, fingerprint, same_data, same_network, surroundings
@@ -88,7 +88,7 @@ def train(
     warmup: float | None = None,
     patience: int | None = None,
     clip: float | None = None,
-    amp: str = "auto",
+    amp: str | None = None,
     fit: str = "auto",
     split: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -286,7 +286,7 @@ def _run(
         return normalise(batch, preprocessing)
 
     precision = "bfloat16, as asked" if options.amp == "bf16" else ""
-    if state is None and request.amp == "auto" and torch.device(options.device).type != "cpu":
+    if state is None and is_timed(request.amp, options.device):
         options, precision = processes.from_first(partial(decide_precision, net, data.train, prepare, options))
         options = replace(options, device=device_of(processes.device(device)))
     name = f"{_slug(data.name)}-{_slug(short_name(model))}"
@@ -488,7 +488,7 @@ def _check(request: Request) -> None:
             spec.parse(request.model)
         else:
             row_of(request.model)
-    if request.amp not in AMP_CHOICES:
+    if request.amp not in (None, *AMP_CHOICES):
         raise UnknownNameError.of("choice of --amp", request.amp, AMP_CHOICES)
     if request.augment.strip().lower() != AUTO:
         read(request.augment)
