@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,9 @@ def _run(words: list[str]) -> None:
 
     tune_memory()
     try:
-        application()(words, exit_on_error=False, print_error=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a picture is said with its name
+            application()(words, exit_on_error=False, print_error=False)
     except CycloptsError as problem:
         raise UsageError(*_in_our_words(problem, words)) from None
 
