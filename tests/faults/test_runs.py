@@ -276,6 +276,24 @@ def test_sigterm_saves_and_exits_143(nursery: Nursery, whole: Path, tmp_path: Pa
     assert _same(_ends(run), _ends(whole))
 
 
+@pytest.mark.fault("Ctrl-C twice, the second in the middle of a step", outcome="stops at once; the last state resumes")
+@pytest.mark.usefixtures("_no_plots")
+def test_a_second_ctrl_c_stops_at_once_and_the_last_state_resumes(
+    camera: Camera, pictures: Path, tmp_path: Path
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def twice() -> None:
+        _stop()
+        _stop()
+
+    with pytest.raises(KeyboardInterrupt):
+        convolve.train(pictures, out=tmp_path / "run", observer=Words(5, twice), **CHOICES)
+    assert signal.getsignal(signal.SIGINT) is before
+    convolve.resume(tmp_path / "run")
+    assert _same(_ends(tmp_path / "run"), _ends(camera.run))
+
+
 def _launch(nursery: Nursery, size: int, place: Path, *words: str) -> list[Child]:
     return nursery.launch(size, *words, cwd=place)
 

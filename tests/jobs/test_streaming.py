@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from convolve.models.file import read
 from jobs_support import folder_of
 from nursery import Child, Nursery
 
+FILES = {"model.safetensors": "convolve.model/1", "last/state.safetensors": "convolve.state/1"}
 RESIDENT, STREAMED = str(2**30), "100"  # bytes of memory for the pictures of a part
 
 
@@ -37,12 +39,23 @@ def runs(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_whose_pictures_stay_in_their_files_is_the_same_to_the_bit(runs: Path) -> None:
-    for file, kind in (("model.safetensors", "convolve.model/1"), ("last/state.safetensors", "convolve.state/1")):
+    for file, kind in FILES.items():
         ours, theirs = (read(runs / name / file, kind)[0] for name in ("streamed", "resident"))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items()), file
     for file in ("split.csv", "predictions.csv"):
         assert (runs / "streamed" / file).read_bytes() == (runs / "resident" / file).read_bytes()
+
+
+@pytest.mark.fault("kill -9 while a picture is decoded", outcome="resumes to the same bits")
+def test_a_run_killed_while_it_decodes_resumes_to_the_same_bits(runs: Path, nursery: Nursery) -> None:
+    words, call = (str(runs), str(runs / "pictures"), STREAMED, "killed"), "processes_support:stream"
+    assert nursery.start(*words, "dies", cwd=runs, call=call).wait() == -signal.SIGKILL
+    assert len((runs / "killed/metrics.csv").read_text().splitlines()) == 2  # its heading and one epoch
+    _well(nursery.start(*words, "resumes", cwd=runs, call=call))
+    for file, kind in FILES.items():
+        ours, theirs = (read(runs / name / file, kind)[0] for name in ("killed", "streamed"))
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items()), file
 
 
 def test_two_processes_that_stream_do_what_one_does(runs: Path) -> None:
