@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -52,7 +54,8 @@ def same_network(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 def surroundings(processes: int) -> dict[str, str]:
     """What may change the last bits of a result: versions, processor, threads and processes."""
     machine = {"processor": processor(), "threads": str(torch.get_num_threads()), "processes": str(processes)}
-    return {**versions(), **machine}
+    numba = {"numba": metadata.version("numba") if find_spec("numba") else "absent"}
+    return {**versions(), **numba, **machine}
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:

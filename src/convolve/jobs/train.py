@@ -51,6 +51,8 @@ from convolve.models.file import read as read_file
 from convolve.models.file import write as write_file
 from convolve.ops.choose import Choices
 from convolve.ops.kept import kept_choices
+from convolve.ops.precision import current_precision
+from convolve.ops.precision import precision as precision_of
 from convolve.training.augment_spec import with_pixels
 from convolve.training.fit import fit, seconds_per_epoch, steps_per_epoch
 from convolve.training.freeze import freeze as freeze_layers
@@ -183,6 +185,7 @@ def resume(
             tensors, values = found
             saved = _Saved(place, State(tensors, values["training"]), values)
             here.algorithms.update(values.get("algorithms", {}))
+            here.closing.enter_context(precision_of(values.get("precision", current_precision())))
         return _run(request, saved, None, device, workers, observer, here)
 
 
@@ -361,6 +364,7 @@ def _run(
             "architecture": architecture,
             "surroundings": surroundings(processes.size),
             "algorithms": here.algorithms,
+            "precision": current_precision(),
             "training": dict(state.values),
         }
         place.write_state(state.tensors, values)
