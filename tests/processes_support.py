@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -127,3 +128,46 @@ def disagree(folder: str) -> None:
         said.append((str(processes.from_first(lambda: processes.rank + 10)), False))
         said.append((str(processes.largest(processes.rank, -processes.rank)), False))
     torch.save(said, Path(folder) / f"said-{processes.rank}.pt")
+
+
+def stream(folder: str, data: str, budget: str, name: str, how: str = "") -> None:
+    """A run on the pictures of `data`, of which each part may take `budget` bytes of memory; `how` is "dies" where this process is killed
+    while it decodes the first picture behind a saved state, or "resumes"."""
+    import convolve
+    from convolve.data import image_folder
+    from convolve.jobs import train as job
+
+    image_folder.BUDGET = int(budget)
+    for picture in ("report_run", "curves", "confusion", "write", "picture_filters", "picture_movement"):
+        setattr(job, picture, lambda *_: None)  # most of what such a short run takes
+    model = "conv 6 3, relu, dropout 0.2, max 2, conv 8 3, relu, gap, fc classes"
+    run = Path(folder) / name
+    if how == "resumes":
+        convolve.resume(run)
+        return
+    if how == "dies":
+        real = image_folder.to_pixels
+
+        def decode(image: Any) -> Any:
+            if (run / "last/state.safetensors").exists():
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(image)
+
+        image_folder.to_pixels = decode
+    convolve.train(data, model=model, opt="sgd", img_size=20, epochs=2, batch_size=10, out=run)
+
+
+def remember(folder: str, data: str, budget: str, name: str) -> None:
+    """Read every picture of `data` once, in batches of 8; how many bytes of memory that took at most is written down."""
+    import resource
+
+    from convolve.data import image_folder
+    from convolve.data.image_folder import prefetched
+    from convolve.data.load import load
+
+    image_folder.BUDGET = int(budget)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    train = load(data).train
+    pixels = sum(batch.numel() for batch in prefetched(train.images, list(torch.arange(len(train)).split(8))))
+    took = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    torch.save({"took": took, "pixels": pixels}, Path(folder) / f"{name}.pt")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from convolve.cli import main
@@ -189,6 +190,26 @@ def test_no_right_to_write_is_one_error_that_names_the_place(
     err = capsys.readouterr().err
     assert "runs/digits-lenet_relu" in err
     assert "Permission denied" in err
+
+
+@pytest.mark.fault("memory runs out in a training step", outcome="said, with what helps; the run can be resumed")
+def test_memory_that_runs_out_is_one_error_that_says_what_helps(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from convolve.jobs import train as job
+
+    def fit(*_: Any, **__: Any) -> None:
+        torch.empty(1 << 55, dtype=torch.uint8)  # torch's own error, of a size that no machine has
+
+    monkeypatch.setattr(job, "seconds_per_epoch", lambda *_: 1.0)
+    monkeypatch.setattr(job, "fit", fit)
+    assert main(["train", "digits", "--epochs", "1", "--out", "run"]) == 1
+    err = capsys.readouterr().err
+    assert "error: not enough memory" in err
+    assert "you tried to allocate 36028797018963968 bytes" in err
+    assert "use a smaller --batch-size or --img-size" in err
+    assert "convolve itself failed" not in err
+    assert (here / "run/config.yaml").exists()
 
 
 def test_the_demo_predicts_its_own_digits_and_says_where_the_files_are(

@@ -383,6 +383,20 @@ def test_a_hostile_zip_is_refused_whole_and_writes_nothing(case: str, good: dict
     assert sorted(tmp_path.parent.rglob("*")) == before
 
 
+@pytest.mark.fault("zip: a name with NUL", outcome="the archive is refused; nothing is written")
+def test_a_zip_with_a_name_that_ends_early_is_refused(good: dict[str, bytes], tmp_path: Path) -> None:
+    path = zip_of(tmp_path, {**good, "cat/evil.png?.txt": b"x"})
+    path.write_bytes(path.read_bytes().replace(b"evil.png?", b"evil.png\0"))
+    with pytest.raises(InputError, match=r"hostile .zip file is refused; .*points outside"):
+        load(path)
+
+
+@pytest.mark.fault("zip: an entry that would become a program of root's", outcome="a picture like any other")
+def test_rights_that_a_zip_gives_an_entry_mean_nothing(good: dict[str, bytes], tmp_path: Path) -> None:
+    data = load(zip_of(tmp_path, {**good, "evil/1.png": good["cat/1.png"]}, _mode(0o106777)))
+    assert "evil/1.png" in (*data.train.ids, *data.validation.ids)
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.fault("zip: a name twice", outcome="the archive is refused")
 def test_a_zip_that_holds_a_name_twice_is_refused(good: dict[str, bytes], tmp_path: Path) -> None:

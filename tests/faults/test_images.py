@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import shutil
 import struct
@@ -19,6 +20,7 @@ from PIL import Image, PngImagePlugin
 from convolve.data import image_folder
 from convolve.data.image_folder import prefetched
 from convolve.data.load import load
+from convolve.data.picture import to_pixels
 from convolve.data.preprocess import Preprocessing
 from convolve.errors import InputError
 
@@ -220,6 +222,25 @@ def test_a_file_that_loses_its_rights_after_the_check_is_an_error(
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(InputError, match="Input/output error"):
         list(prefetched(data.train.images, [torch.arange(4)]))
+
+
+@pytest.mark.fault("a decoding thread fails", outcome="its error ends the batch; nothing waits for it")
+def test_what_goes_wrong_in_a_decoding_thread_is_raised_where_the_batch_is_waited_for(
+    streamed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load(streamed)
+    calls = itertools.count()
+
+    def fail(image: Image.Image) -> np.ndarray:
+        if next(calls) == 5:
+            raise MemoryError("no memory for a picture")
+        return to_pixels(image)
+
+    monkeypatch.setattr(image_folder, "to_pixels", fail)
+    pictures = prefetched(data.train.images, [torch.arange(4)] * 3)
+    assert len(next(pictures)) == 4
+    with pytest.raises(MemoryError, match="no memory for a picture"):
+        list(pictures)
 
 
 @pytest.mark.fault("80 truncations of a JPEG and of a PNG", outcome="an error names the file, or the picture was whole")

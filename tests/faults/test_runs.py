@@ -28,6 +28,8 @@ from convolve.jobs import writer
 from convolve.jobs.folder import STATE_FORMAT
 from convolve.jobs.resuming import same_network
 from convolve.models.file import read, write
+from convolve.ops import stages
+from convolve.ops.precision import current_precision
 from convolve.training.records import Silent
 from jobs_support import MODEL, folder_of, train_words
 from nursery import Child, Nursery, wait_for
@@ -261,6 +263,24 @@ def test_sigterm_saves_and_exits_143(nursery: Nursery, whole: Path, tmp_path: Pa
     assert _same(_ends(run), _ends(whole))
 
 
+@pytest.mark.fault("Ctrl-C twice, the second in the middle of a step", outcome="stops at once; the last state resumes")
+@pytest.mark.usefixtures("_no_plots")
+def test_a_second_ctrl_c_stops_at_once_and_the_last_state_resumes(
+    camera: Camera, pictures: Path, tmp_path: Path
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def twice() -> None:
+        _stop()
+        _stop()
+
+    with pytest.raises(KeyboardInterrupt):
+        convolve.train(pictures, out=tmp_path / "run", observer=Words(5, twice), **CHOICES)
+    assert signal.getsignal(signal.SIGINT) is before
+    convolve.resume(tmp_path / "run")
+    assert _same(_ends(tmp_path / "run"), _ends(camera.run))
+
+
 def _launch(nursery: Nursery, size: int, place: Path, *words: str) -> list[Child]:
     return nursery.launch(size, *words, cwd=place)
 
@@ -473,6 +493,43 @@ def test_a_changed_wisdom_file_does_not_change_a_run(stopped: Path, camera: Came
     assert _same(_ends(stopped), _ends(camera.run))
     _, card = read(stopped / "last/state.safetensors", STATE_FORMAT)
     assert {key: card["algorithms"][key] for key in kept} == kept
+
+
+STAGES: dict[str, Any] = {"model": "conv 4 3 p1, relu, max 2, conv 5 3, relu, gap, fc classes", "img_size": 12}
+
+
+@pytest.mark.fault("another version would compute the layers by other ways", outcome="the run keeps its ways")
+@pytest.mark.usefixtures("_no_plots")
+def test_a_resumed_run_computes_its_stages_as_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
+    choices = {**STAGES, "epochs": 2, "batch_size": 200}
+    whole = convolve.train("digits", out=tmp_path / "whole", **choices).folder
+    with pytest.raises(InterruptedRunError):
+        convolve.train("digits", out=tmp_path / "run", observer=Words(9, _stop), **choices)  # of 7 steps an epoch
+    kept = read(tmp_path / "run/last/state.safetensors", STATE_FORMAT)[1]["algorithms"]
+    assert kept["stage 200x1x12x12 k4 3x3 p1,1,1,1"] == ["stage"]
+    monkeypatch.setattr(stages, "MOST_FILTERS", 0)
+    called = []
+    real = stages.stage
+    monkeypatch.setattr(stages, "stage", lambda *words: called.append(1) or real(*words))
+    convolve.resume(tmp_path / "run")
+    assert len(called) >= 6  # five steps and a validation
+    assert _same(_ends(tmp_path / "run"), _ends(whole))
+
+
+@pytest.mark.fault("another precision around the resume than around the run", outcome="the run keeps its own")
+@pytest.mark.usefixtures("_no_plots")
+def test_a_resumed_run_keeps_its_precision(pictures: Path, tmp_path: Path) -> None:
+    with convolve.precision("reproducible"):
+        whole = convolve.train(pictures, out=tmp_path / "whole", **CHOICES).folder
+        with pytest.raises(InterruptedRunError):
+            convolve.train(pictures, out=tmp_path / "run", observer=Words(3, _stop), **CHOICES)
+    convolve.resume(tmp_path / "run")
+    assert _same(_ends(tmp_path / "run"), _ends(whole))
+    _, card = read(tmp_path / "run/last/state.safetensors", STATE_FORMAT)
+    assert card["precision"] == "reproducible"
+    assert {key.split()[1] for key in card["algorithms"]} == {"reproducible"}
+    assert current_precision() == "default"
 
 
 @pytest.mark.fault("two runs into one new folder", outcome="the second is refused")

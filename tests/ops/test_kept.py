@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import convolve
-from convolve.ops import wisdom
+from convolve.ops import stages, wisdom
 from convolve.ops.choose import choose, ranked
 from convolve.ops.kept import kept_choices
 from convolve.problem import ConvProblem
@@ -60,3 +60,23 @@ def test_an_algorithm_that_was_asked_for_is_not_a_choice() -> None:
     with kept_choices() as choices:
         assert choose(PROBLEM, "reference", "default").name == "reference"
     assert choices == {}
+
+
+def test_the_way_through_a_stage_is_kept_whatever_lines_are_drawn_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
+    x, w, padding = torch.randn(64, 1, 8, 8), torch.randn(2, 1, 3, 3), ((1, 1), (1, 1))
+    few = x[:1].contiguous()
+    with kept_choices() as choices:
+        assert stages.why_not(x, w, padding) is None
+        assert stages.why_not(few, w, padding) == "too few images"
+        assert choices == {"stage 64x1x8x8 k2 3x3 p1,1,1,1": ["stage"], "stage 1x1x8x8 k2 3x3 p1,1,1,1": ["layers"]}
+        monkeypatch.setattr(stages, "MOST_FILTERS", 1)
+        monkeypatch.setattr(stages, "LEAST_GROUPS", 0)
+        assert stages.why_not(x, w, padding) is None
+    assert stages.why_not(x, w, padding) == "too many maps"
+    monkeypatch.setattr(stages, "MOST_FILTERS", 32)
+    assert stages.why_not(few, w, padding) is None
+    with kept_choices(choices):
+        assert stages.why_not(few, w, padding) == "the run began with the layers"
+        with convolve.precision("reproducible"):  # what a stage cannot do it does not do
+            assert stages.why_not(x, w, padding) == "the layers are chosen one by one here"

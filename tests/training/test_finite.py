@@ -82,6 +82,7 @@ def _calls(first: int) -> Any:
     return due
 
 
+@pytest.mark.fault("NaN or infinity in an image", outcome="stops before the step, naming the image")
 @pytest.mark.parametrize("bad", BAD)
 def test_in_an_image_the_image_is_named_and_the_step_not_taken(bad: float) -> None:
     due = _calls(6)  # four steps and one validation, then one step more
@@ -99,6 +100,7 @@ def test_in_an_image_the_image_is_named_and_the_step_not_taken(bad: float) -> No
     assert run.best == [1]
 
 
+@pytest.mark.fault("NaN or infinity in a weight or a running statistic", outcome="stops, naming it; it is never saved")
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("name", ["0.weight", "1.running_var"])
 def test_in_a_weight_or_statistic_it_is_named_and_never_saved(bad: float, name: str) -> None:
@@ -144,6 +146,7 @@ class Spoils(nn.Module):
         return x * ahead if ahead else x
 
 
+@pytest.mark.fault("NaN or infinity in a layer's output", outcome="stops before the step, naming the layer")
 @pytest.mark.parametrize("bad", BAD)
 def test_in_a_layers_output_the_first_such_layer_is_named(bad: float) -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), Spoils(forward=bad), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
@@ -153,6 +156,7 @@ def test_in_a_layers_output_the_first_such_layer_is_named(bad: float) -> None:
     assert run.stopped_before_the_step()
 
 
+@pytest.mark.fault("NaN or infinity in the loss", outcome="stops before the step")
 @pytest.mark.parametrize("bad", BAD)
 def test_in_the_loss_alone_that_is_said(bad: float) -> None:
     class Own(nn.Sequential):
@@ -164,6 +168,7 @@ def test_in_the_loss_alone_that_is_said(bad: float) -> None:
     assert run.stopped_before_the_step()
 
 
+@pytest.mark.fault("NaN or infinity in a gradient", outcome="stops before the step, naming the parameter")
 @pytest.mark.parametrize("bad", BAD)
 def test_in_a_gradient_the_first_of_the_backward_pass_is_named(bad: float) -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), Spoils(backward=bad), nn.Linear(64, 2))
@@ -181,12 +186,14 @@ def test_a_norm_that_overflows_is_no_gradient_that_does() -> None:
     assert bad_gradient(net) == "the gradient of weight is not finite (1 of 2 are infinite)"
 
 
+@pytest.mark.fault("a loss a thousand times that of guessing", outcome="stops before the step")
 def test_a_finite_loss_beyond_reason_stops_too() -> None:
     run = Loop(lr=1e7, optimizer="sgd")
     assert "the loss must stay below 693, 1,000 times that of guessing; it is " in str(run.error)
     assert "try --lr 1e+06 --clip 1" in str(run.error)
 
 
+@pytest.mark.fault("a validation loss that is not finite", outcome="stops; that epoch is never called the best")
 def test_a_validation_loss_that_is_not_finite_is_never_called_best() -> None:
     class Blows(nn.Sequential):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from convolve.data.records import ResidentImages, Split
 from convolve.errors import UnknownNameError, UsageError
+from convolve.jobs.recipe import decide_precision, is_timed
 from convolve.training.augment import Movement
+from convolve.training.fit import Trial
 from convolve.training.freeze import begin_training, freeze
 from convolve.training.gradients import finish_gradients
 from convolve.training.options import Options, optimizer_of, schedule_of
@@ -171,6 +175,77 @@ def test_bfloat16_gives_float32_scores_near_those_of_float32_and_gradients_in_fl
     assert 0 < (wide - narrow).abs().max() < 0.05
     narrow.sum().backward()
     assert {parameter.grad.dtype for parameter in net.parameters()} == {torch.float32}
+
+
+def _tried(wide: Trial, narrow: Trial | Exception) -> Callable[..., Trial]:
+    """Trials as some device would have them."""
+
+    def tried(_net: nn.Module, _train: Split, _normalise: object, options: Options) -> Trial:
+        if options.amp == "off":
+            return wide
+        if isinstance(narrow, Exception):
+            raise narrow
+        return narrow
+
+    return tried
+
+
+DATA = Split(
+    "train", ResidentImages(torch.zeros(20, 1, 6, 6, dtype=torch.uint8)), torch.arange(20) % 4, [], torch.ones(1)
+)
+NO_BFLOAT16 = "Current CUDA Device does not support bfloat16. Please switch dtype to float16."
+
+
+@pytest.mark.parametrize(
+    ("narrow", "taken", "said"),
+    [
+        (Trial(4.0, 2.3), "bf16", "bfloat16: 2.00 times as fast as float32, measured"),
+        (Trial(7.1, 2.3), "bf16", "bfloat16: 1.13 times as fast as float32, measured"),
+        (Trial(7.3, 2.3), "off", "float32: bfloat16 takes 0.91 times as long, measured"),
+        (Trial(16.0, 2.3), "off", "float32: bfloat16 takes 2.00 times as long, measured"),
+        (Trial(4.0, math.nan), "off", "float32: in bfloat16 the loss is nan"),
+        (Trial(4.0, math.inf), "off", "float32: in bfloat16 the loss is inf"),
+        (RuntimeError(NO_BFLOAT16 + "\nmore"), "off", f"float32: bfloat16 failed ({NO_BFLOAT16})"),
+    ],
+)
+def test_bfloat16_is_taken_where_it_is_a_tenth_faster_and_its_loss_is_finite(
+    narrow: Trial | Exception, taken: str, said: str
+) -> None:
+    before = _options()
+    options, words = decide_precision(_net(), DATA, lambda x: x, before, _tried(Trial(8.0, 2.3), narrow))
+    assert (options, words) == (_options(amp=taken), said)
+
+
+def test_the_decision_is_made_by_real_steps_that_change_nothing() -> None:
+    net = _net()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    options, words = decide_precision(net, DATA, lambda x: x.float(), _options())
+    assert words.startswith({"bf16": "bfloat16: ", "off": "float32: bfloat16 takes "}[options.amp])
+    assert words.endswith(", measured")
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_a_device_whose_autocast_would_silently_stay_in_float32_is_said_to_have_no_bfloat16() -> None:
+    def tried(_net: nn.Module, _train: Split, _normalise: object, options: Options) -> Trial:
+        if options.amp == "bf16":  # torch's own warning, got by a type that autocast does not know
+            with torch.autocast("cpu", torch.int8):
+                pass
+        return Trial(1.0 if options.amp == "bf16" else 2.0, 2.3)
+
+    options, words = decide_precision(_net(), DATA, lambda x: x, _options(), tried)
+    assert options.amp == "off"
+    assert words.startswith("float32: bfloat16 failed (In CPU autocast, but the target dtype is not supported.")
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "timed"),
+    [
+        (None, "cpu", False), (None, "cuda:1", True), (None, "mps", True), ("auto", "cpu", True), ("auto", "cuda", True),
+        ("bf16", "cpu", False), ("bf16", "cuda", False), ("off", "cpu", False), ("off", "cuda", False),
+    ],
+)  # fmt: skip
+def test_both_are_timed_where_asked_and_unasked_not_on_a_cpu(asked: str | None, device: str, timed: bool) -> None:
+    assert is_timed(asked, device) is timed
 
 
 def test_options_come_back_from_json() -> None:

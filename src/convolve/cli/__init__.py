@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ from convolve.errors import ConvolveError, UsageError
 
 if TYPE_CHECKING:
     from cyclopts import App
+
+
+NO_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "out of memory")
+"""What torch's errors say where memory is short, on a CPU and on devices; their types are not always MemoryError."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,21 +43,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except MemoryError as error:
-        problem = ConvolveError("not enough memory", str(error), "use a smaller --batch-size or --img-size")
-        return _fail(problem, "--json" in words, debug)
+        return _fail(_too_large(error), "--json" in words, debug)
     except OSError as error:  # the system refused something that no job expected
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
         problem = ConvolveError(
             "the system refused", f"{where}{error.strerror or error}", "check rights and free space"
         )
         return _fail(problem, "--json" in words, debug)
-    except Exception as error:  # a bug of ours, said plainly
+    except Exception as error:
+        if any(mark in str(error) for mark in NO_MEMORY):
+            return _fail(_too_large(error), "--json" in words, debug)
+        # a bug of ours, said plainly
         received = f"{type(error).__name__}: {error}"
         problem = ConvolveError(
             "convolve itself failed", received, "run again with --debug for the traceback, and report it"
         )
         return _fail(problem, "--json" in words, debug)
     return 0
+
+
+def _too_large(error: Exception) -> ConvolveError:
+    said = (str(error).splitlines() or [""])[0]
+    return ConvolveError("not enough memory", said, "use a smaller --batch-size or --img-size, or another --device")
 
 
 def _fail(problem: ConvolveError, as_json: bool, debug: bool) -> int:
@@ -70,7 +82,9 @@ def _run(words: list[str]) -> None:
 
     tune_memory()
     try:
-        application()(words, exit_on_error=False, print_error=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a picture is said with its name
+            application()(words, exit_on_error=False, print_error=False)
     except CycloptsError as problem:
         raise UsageError(*_in_our_words(problem, words)) from None
 

@@ -105,7 +105,8 @@ def train(
     clip
         The largest norm of the gradients together. [default: not clipped]
     amp
-        bf16, off, or auto: on a CPU off, elsewhere what a few timed steps show to be faster; it is stored with the run.
+        bf16, off, or auto: what a few timed steps show to be faster; it is stored with the run. [default: off on a CPU, so that
+        runs repeat; auto elsewhere]
     fit
         Pictures of other proportions than the network's are: crop (the middle is kept), pad (all is kept, between plain borders)
         or stretch (distorted). [default: nothing to do, crop or pad, whichever the data needs]

@@ -11,6 +11,7 @@ from convolve.data.fitting import choose_fit
 from convolve.data.get import KNOWN, data_folder, is_complete
 from convolve.data.idx_folder import IdxFolder
 from convolve.data.image_folder import ImageFolder
+from convolve.data.picture import quiet
 from convolve.data.records import Dataset, Split
 from convolve.data.source import Progress, Source, Survey, Want
 from convolve.data.split_file import masks
@@ -20,6 +21,7 @@ from convolve.errors import InputError, UsageError
 Size = int | tuple[int, int]  # a side, or (h, w)
 
 
+@quiet()
 def load(
     source: str | Path | None = None,
     *,
@@ -122,6 +124,7 @@ def load(
     )
 
 
+@quiet()
 def read_split(
     source: str | Path | None,
     *,

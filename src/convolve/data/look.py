@@ -19,7 +19,7 @@ from convolve.data.image_folder import THREADED_FROM, available_cores, each, pri
 from convolve.data.layout import PARTS as NAMED_PARTS
 from convolve.data.layout import arrange, guess, is_image_name
 from convolve.data.likeness import SIDE
-from convolve.data.picture import ONE_COLOUR, Examined, examine, open_picture, read_header
+from convolve.data.picture import ONE_COLOUR, Examined, examine, open_picture, quiet, read_header
 from convolve.data.places import Place, open_place
 from convolve.data.records import ResidentImages, Split
 from convolve.data.source import Progress, hold_out
@@ -76,6 +76,7 @@ class Facts:
     compared: bool = True  # false where the pictures were not decoded, so that no duplicate could be found
 
 
+@quiet()
 def look_at_files(path: Path, workers: int | None = None, progress: Progress | None = None) -> Facts:
     """The facts of a folder or .zip of images. Raises InputError when it cannot be listed, or holds no image at all."""
     place = open_place(path)

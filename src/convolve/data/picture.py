@@ -2,13 +2,14 @@
 
 Rotation is EXIF's. Transparent pixels are laid on white. Grey is ITU-R 601-2 luma, as Pillow has it. 16-bit and float
 pictures are scaled by their own type's range, never clipped. A file whose header claims more than 89 million pixels
-(Pillow's own limit) is refused before it is decoded.
+(Pillow's own limit) is refused before it is decoded, and so are a JPEG of more than MAX_SCANS scans and a damaged PNG (png.py).
 """
 
 from __future__ import annotations
 
 import functools
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +18,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from convolve.data import png
 from convolve.errors import InputError
 
 MAX_PIXELS = 89_478_485  # Pillow's: a quarter of a gibibyte of RGB
+MAX_SCANS = 100  # of a JPEG: ten are usual, each goes over all pixels, and one of no news takes 15 bytes
+SCAN = b"\xff\xda"  # its mark; among coded pixels it cannot stand
 BILINEAR = Image.Resampling.BILINEAR
 # Only formats of pictures: never those that Pillow hands to another program (EPS) or that are documents or films.
 FORMATS = ["JPEG", "PNG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "HEIF", "PPM", "JPEG2000", "TGA", "ICO"]
@@ -55,13 +59,13 @@ class Examined:
 
 def read_header(content: bytes, name: str) -> Header:
     """The Header of a file's bytes. Raises InputError as `open_picture` does."""
-    with _opened(content, name) as image:
+    with _opened(content, name, in_full=True) as image:
         return _header(image, content)
 
 
 def examine(content: bytes, name: str, side: int) -> Examined:
     """Decode a file's bytes, a JPEG at a fraction of its size, and look at the picture. Raises InputError as `open_picture` does."""
-    with _opened(content, name) as image:
+    with _opened(content, name, in_full=True) as image:
         header, kind, mode = _header(image, content), image.format or "", image.mode
         if kind == "JPEG":
             image.draft(None, (2 * side, 2 * side))
@@ -76,9 +80,26 @@ def examine(content: bytes, name: str, side: int) -> Examined:
 def _header(image: Image.Image, content: bytes) -> Header:
     # Pillow decodes a whole PNG to look for EXIF behind its pixels, so look for the mark of it first.
     may_turn = image.format != "PNG" or b"eXIf" in content or b"Raw profile type" in content or b"tiff:Ori" in content
-    orientation = image.getexif().get(ORIENTATION, 1) if may_turn else 1
+    orientation = _orientation(image) if may_turn else 1
     h, w = (image.width, image.height) if orientation in SIDEWAYS else (image.height, image.width)
     return Header(h, w, image.mode in GREY, orientation not in (0, 1))
+
+
+def _orientation(image: Image.Image) -> int:
+    """As EXIF has it; upright where EXIF is damaged, which is no reason to lose a picture."""
+    try:
+        found: int = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # what it is about the pixels is said when they are decoded
+        return 1
+    return found
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within the block Pillow's warnings are not heard, in no thread: what is wrong with a picture is an error that names it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def open_picture(source: Path | bytes, size: tuple[int, int] | None = None, name: str | None = None) -> Image.Image:
@@ -91,24 +112,31 @@ def open_picture(source: Path | bytes, size: tuple[int, int] | None = None, name
         content = source.read_bytes() if isinstance(source, Path) else source
     except OSError as error:
         raise InputError("cannot read an image", f"{called}: {error.strerror or error}", "check the file") from error
-    with _opened(content, called) as image:
+    with _opened(content, called, in_full=isinstance(source, Path)) as image:  # other bytes were examined before
         if size is not None and image.format == "JPEG":
             side = max(size)  # either side may turn out to be the height, once it is upright
             image.draft(None, (side, side))
         image.load()
-        upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+        upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
         return _eight_bits(upright) if upright.mode in DEEP else upright
 
 
 @contextmanager
-def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
-    """An image whose header was read and whose size was checked; what Pillow raises about it becomes an InputError."""
+def _opened(content: bytes, name: str, in_full: bool) -> Iterator[Image.Image]:
+    """An image whose header was read and whose size was checked; what Pillow raises about it becomes an InputError. `in_full`
+    unpacks a PNG once more, to count its rows."""
     if not content:
         raise InputError("an image needs content", f"{name}: it is empty", "remove it or get it again")
     try:
         image = Image.open(io.BytesIO(content), formats=_formats(content))
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
+        if image.format in ("JPEG", "MPO") and content.count(SCAN) > MAX_SCANS:
+            raise ValueError(f"it goes over its pixels {content.count(SCAN):,} times (up to {MAX_SCANS} are read)")
+        if image.format == "PNG" and (damage := png.fault(content)) is not None:
+            raise ValueError(damage)
+        if image.format == "PNG" and in_full and png.lacks_rows(content):
+            raise ValueError("rows of pixels are absent")
         yield image
     except UnidentifiedImageError as error:
         raise InputError(

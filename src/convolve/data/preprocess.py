@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from convolve.data.picture import FITS, fit, open_picture, to_pixels
+from convolve.data.picture import FITS, fit, open_picture, quiet, to_pixels
 from convolve.data.records import Dataset, Images, ResidentImages, sample
 from convolve.errors import InputError, UsageError
 
@@ -87,7 +87,8 @@ class Preprocessing:
 def upright(picture: Picture) -> Image.Image:
     """The picture as a PIL image of its own size and mode, rotated as its EXIF says. Raises InputError when it is none."""
     if isinstance(picture, (str, Path)):
-        return open_picture(Path(picture))
+        with quiet():
+            return open_picture(Path(picture))
     if isinstance(picture, (np.ndarray, torch.Tensor)):
         return _from_array(picture)
     if not isinstance(picture, Image.Image):

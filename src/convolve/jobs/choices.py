@@ -58,7 +58,7 @@ class Request:
     warmup: float | None = None
     patience: int | None = None
     clip: float | None = None
-    amp: str = "auto"
+    amp: str | None = None
     fit: str = "auto"
     split: str | None = None
 
@@ -163,7 +163,7 @@ def options_of(
         warmup=request.warmup,
         patience=request.patience,
         clip=request.clip,
-        amp="bf16" if request.amp == "bf16" else "off",  # "auto" is decided once the network is built
+        amp="bf16" if request.amp == "bf16" else "off",  # else it is decided once the network is built
         freeze=patterns_of(request.freeze),
         metric=metric,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from convolve.data.records import Split
 from convolve.errors import UsageError
 from convolve.training.augment_spec import describe
-from convolve.training.fit import seconds_per_epoch
+from convolve.training.fit import Trial, trial
 from convolve.training.freeze import Frozen
 from convolve.training.options import Options
 
@@ -33,17 +35,30 @@ def set_dropout(net: nn.Module, probability: float | None) -> int:
     return len(layers)
 
 
+def is_timed(asked: str | None, device: str) -> bool:
+    """Whether float32 and bfloat16 are timed: where it was asked for and, unasked, not on a CPU, whose runs repeat bit for bit."""
+    return asked == "auto" or (asked is None and torch.device(device).type != "cpu")
+
+
 def decide_precision(
-    net: nn.Module, train: Split, normalise: Callable[[torch.Tensor], torch.Tensor], options: Options
+    net: nn.Module,
+    train: Split,
+    normalise: Callable[[torch.Tensor], torch.Tensor],
+    options: Options,
+    tried: Callable[..., Trial] = trial,
 ) -> tuple[Options, str]:
-    """Time a few steps of a copy in float32 and in bfloat16, and take the faster; the options, and what to say."""
+    """Try a few steps of a copy in float32 and in bfloat16, and take the faster; the options, and what to say."""
     narrow = replace(options, amp="bf16")
-    wide_seconds = seconds_per_epoch(net, train, normalise, options)
+    wide_trial = tried(net, train, normalise, options)
     try:
-        narrow_seconds = seconds_per_epoch(net, train, normalise, narrow)
-    except RuntimeError as error:  # an operator that has no bfloat16
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", ".*Disabling autocast")  # said of a device that would go on in float32
+            narrow_trial = tried(net, train, normalise, narrow)
+    except (RuntimeError, UserWarning) as error:  # a device or an operator that has no bfloat16
         return options, f"float32: bfloat16 failed ({str(error).splitlines()[0]})"
-    ratio = narrow_seconds / wide_seconds
+    if not math.isfinite(narrow_trial.loss):
+        return options, f"float32: in bfloat16 the loss is {narrow_trial.loss}"
+    ratio = narrow_trial.seconds_per_epoch / wide_trial.seconds_per_epoch
     if ratio < FASTER:
         return narrow, f"bfloat16: {1 / ratio:.2f} times as fast as float32, measured"
     return options, f"float32: bfloat16 takes {ratio:.2f} times as long, measured"

@@ -6,6 +6,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -82,7 +84,8 @@ def same_network(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 def surroundings(processes: int) -> dict[str, str]:
     """What may change the last bits of a result: versions, processor, threads and processes."""
     machine = {"processor": processor(), "threads": str(torch.get_num_threads()), "processes": str(processes)}
-    return {**versions(), **machine}
+    numba = {"numba": metadata.version("numba") if find_spec("numba") else "absent"}
+    return {**versions(), **numba, **machine}
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -27,7 +27,7 @@ from convolve.jobs.choices import (
     row_of,
     short_name,
 )
-from convolve.jobs.recipe import decide_precision, set_dropout
+from convolve.jobs.recipe import decide_precision, is_timed, set_dropout
 from convolve.jobs.resuming import Saved, fingerprint
 from convolve.models import source
 from convolve.models.file import load_weights
@@ -84,7 +84,7 @@ def set_up(
         data = data_of(request, workers, observer.reading)
         setup = _chosen(request, data, beginning, saved, device_of(processes.device(device)))
     processes.same("data", setup.fingerprint)
-    if anew and request.amp == "auto" and setup.device.type != "cpu":
+    if anew and is_timed(request.amp, setup.options.device):
         decide = partial(decide_precision, setup.net, data.train, setup.prepare, setup.options)
         options, said = processes.from_first(decide)
         return replace(setup, options=replace(options, device=setup.options.device), precision=said)

@@ -36,6 +36,8 @@ from convolve.models.file import load_weights
 from convolve.models.file import read as read_file
 from convolve.ops.choose import Choices
 from convolve.ops.kept import kept_choices
+from convolve.ops.precision import current_precision
+from convolve.ops.precision import precision as precision_of
 from convolve.training.fit import fit, seconds_per_epoch
 from convolve.training.measure import measure
 from convolve.training.processes import LostProcessError, Processes, joined, launched
@@ -69,7 +71,7 @@ def train(
     warmup: float | None = None,
     patience: int | None = None,
     clip: float | None = None,
-    amp: str = "auto",
+    amp: str | None = None,
     fit: str = "auto",
     split: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -164,6 +166,7 @@ def resume(
             tensors, values = found
             saved = Saved(place, State(tensors, values["training"]), values)
             here.algorithms.update(values.get("algorithms", {}))
+            here.closing.enter_context(precision_of(values.get("precision", current_precision())))
         return _run(request, saved, None, device, workers, observer, here)
 
 
@@ -303,7 +306,7 @@ def _check(request: Request) -> None:
             spec.parse(request.model)
         else:
             row_of(request.model)
-    if request.amp not in AMP_CHOICES:
+    if request.amp not in (None, *AMP_CHOICES):
         raise UnknownNameError.of("choice of --amp", request.amp, AMP_CHOICES)
     if request.augment.strip().lower() != AUTO:
         read(request.augment)

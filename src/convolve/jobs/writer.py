@@ -18,6 +18,7 @@ from convolve.jobs.snapshots import picture_run, snapshot_steps
 from convolve.jobs.versions import processor, versions
 from convolve.models.file import write as write_file
 from convolve.ops.choose import Choices
+from convolve.ops.precision import current_precision
 from convolve.training.fit import steps_per_epoch
 from convolve.training.measure import Measured
 from convolve.training.processes import Processes
@@ -111,6 +112,7 @@ class Writer:
             "architecture": setup.architecture,
             "surroundings": surroundings(self.processes.size),
             "algorithms": self.algorithms,
+            "precision": current_precision(),
             "training": dict(state.values),
         }
         self.place.write_state(state.tensors, values)

@@ -1,7 +1,7 @@
 """Choices that are kept: what `auto` once decided for a problem is decided again, whatever wisdom or estimates say by then.
 
-A training run stores them with its state, so that a changed wisdom file, another table of costs or another version cannot change
-the rest of the run.
+So are the ways through the layers of a stage (stages.py). A training run stores all of them with its state, so that a changed wisdom
+file, another table of costs or another version cannot change the rest of the run.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from convolve.kernels import images, stages
 from convolve.kernels.cache import Kernel, loaded
 from convolve.kernels.machine import machine, why_no_kernels
 from convolve.ops import engine
+from convolve.ops.choose import KEPT
 from convolve.ops.execute import is_learning
 from convolve.ops.pool_kernels import _watched
 from convolve.ops.precision import current_precision
@@ -34,6 +35,9 @@ LEAST_GROUPS = 2
 MOST_CHANNELS, MOST_FILTERS = 16, 32
 """With more maps torch's vectors along channels are as good."""
 
+STAGE, LAYERS = "stage", "layers"
+"""The two ways through the layers of a stage."""
+
 _MOST_BYTES = 2 << 20  # of scratch for one thread
 
 
@@ -45,18 +49,36 @@ def why_not(x: Tensor, weight: Tensor, padding: Padding) -> str | None:
         return "the layers are chosen one by one here"
     if x.dim() != 4 or x.dtype != weight.dtype or x.shape[1] != weight.shape[1] or not x.is_contiguous():
         return "the images are not (n, c, h, w) one after the other"
-    if x.shape[0] < LEAST_GROUPS * machine().lanes(_dtype(x)):
-        return "too few images"
-    if weight.shape[1] > MOST_CHANNELS or weight.shape[0] > MOST_FILTERS:
-        return "too many maps"
     if why_no_kernels() is not None:
         return why_no_kernels()
     sizes = _Sizes.of(x.shape, weight.shape, padding, machine().lanes(_dtype(x)))
     if sizes.rows < 1 or sizes.columns < 1:
         return "the images are smaller than the window"
+    slower = _why_slower(x, weight, sizes)
+    if not KEPT:
+        return slower
+    # A training run goes on as it began, should another version or machine draw these lines elsewhere.
+    way = KEPT[-1].setdefault(_key(x.shape, weight.shape, padding, x.dtype), [LAYERS if slower else STAGE])
+    return None if way[0] == STAGE else slower or "the run began with the layers"
+
+
+def _why_slower(x: Tensor, weight: Tensor, sizes: _Sizes) -> str | None:
+    """Why the layers are expected to be as fast, or None."""
+    if x.shape[0] < LEAST_GROUPS * machine().lanes(_dtype(x)):
+        return "too few images"
+    if weight.shape[1] > MOST_CHANNELS or weight.shape[0] > MOST_FILTERS:
+        return "too many maps"
     if x.element_size() * sizes.largest > _MOST_BYTES:
         return "the maps are too large to stay in a core's cache"
     return None
+
+
+@lru_cache(maxsize=1024)
+def _key(x: tuple[int, ...], w: tuple[int, ...], padding: Padding, dtype: torch.dtype) -> str:
+    """By which the way through these layers is kept, beside the choices of rows."""
+    sides = ",".join(map(str, (*padding[0], *padding[1])))
+    kind = "" if dtype == torch.float32 else f" {str(dtype).removeprefix('torch.')}"
+    return f"stage {'x'.join(map(str, x))} k{w[0]} {w[2]}x{w[3]} p{sides}{kind}"
 
 
 def stage(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding) -> Tensor:

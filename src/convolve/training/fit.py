@@ -175,15 +175,31 @@ def fit(
     return progress.history
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What a few steps of a copy of the network showed."""
+
+    seconds_per_epoch: float
+    loss: float
+    """Of the last step."""
+
+
 def seconds_per_epoch(
     net: torch.nn.Module, train: Split, normalise: Normalise, options: Options, processes: Processes = ALONE
 ) -> float:
-    """An estimate, from a few steps of a copy: the network, its gradients and the random state stay as they are.
+    """An estimate, by a `trial`."""
+    return trial(net, train, normalise, options, processes).seconds_per_epoch
+
+
+def trial(
+    net: torch.nn.Module, train: Split, normalise: Normalise, options: Options, processes: Processes = ALONE
+) -> Trial:
+    """Train a copy for a few steps: the network, its gradients and the random state stay as they are.
 
     Each of several processes tries its part of a batch by itself."""
     device = torch.device(options.device)
-    trial = copy.deepcopy(net).train()
-    optimizer = optimizer_of(options, trial.parameters())
+    tried = copy.deepcopy(net).train()
+    optimizer = optimizer_of(options, tried.parameters())
     batches = _batch_bounds(len(train.labels), options.batch_size)
     seconds: list[float] = []
     first_steps = [batches[0], *batches[:TRIAL_STEPS]]  # the first one warms up
@@ -192,15 +208,15 @@ def seconds_per_epoch(
             started = time.perf_counter()
             indices = torch.arange(first, max(first + min(2, last - first), first + (last - first) // processes.size))
             images = options.movement.apply(normalise(train.images.batch(indices).to(device)), 0, 0, indices)
-            loss, _ = objective(trial, forward(trial, images, options), train.labels[indices].to(device))
+            loss, _ = objective(tried, forward(tried, images, options), train.labels[indices].to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            loss.item()
+            value = loss.item()
             seconds.append(time.perf_counter() - started)
             if sum(seconds) > TRIAL_SECONDS and len(seconds) > 1:
                 break
-    return statistics.median(seconds[1:]) * len(batches)
+    return Trial(statistics.median(seconds[1:]) * len(batches), value)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
