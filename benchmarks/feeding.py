@@ -29,7 +29,7 @@ from convolve.data.load import load
 from convolve.data.picture import fit, open_picture, to_pixels
 from convolve.data.preprocess import measure, normalise
 from convolve.data.samples import SAMPLES, sample_photo
-from convolve.jobs.choices import GENTLE
+from convolve.jobs.augmentation import read
 from convolve.models import MODELS, create
 from convolve.training.augment import Movement
 from convolve.training.objective import objective
@@ -57,7 +57,7 @@ def in_turn(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
 
 def augmentation(rounds: int) -> dict[str, Any]:
     data = load(DATA / "mnist")
-    rule = measure(data)
+    rule, gentle = measure(data), read("gentle")
     found: dict[str, Any] = {}
     for model in ("lenet_relu", "smallnet"):
         recipe = MODELS[model].recipe
@@ -82,7 +82,7 @@ def augmentation(rounds: int) -> dict[str, Any]:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
-        seconds = in_turn({"moved": lambda: step(GENTLE), "plain": lambda: step(Movement())}, rounds)
+        seconds = in_turn({"moved": lambda: step(gentle), "plain": lambda: step(Movement())}, rounds)
         shares = [1 - plain / moved for moved, plain in zip(seconds["moved"], seconds["plain"], strict=True)]
         found[model] = {"batch": recipe.batch_size, "share": spread(shares)}
         found[model] |= {f"{name} step (ms)": spread([1e3 * s for s in taken]) for name, taken in seconds.items()}

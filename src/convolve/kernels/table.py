@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from functools import cache
 
-from convolve.kernels import depthwise, filters, planes, pool_lanes, pool_rows, rows, stages, weight_sums, winograd
+from convolve.kernels import (
+    depthwise,
+    filters,
+    planes,
+    pool_lanes,
+    pool_rows,
+    resample,
+    rows,
+    stages,
+    weight_sums,
+    winograd,
+)
 from convolve.kernels.cache import Kernel
 
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
-OTHERS = (depthwise, pool_rows, pool_lanes, stages, winograd)  # whose kernels differ in more than a tile
+OTHERS = (depthwise, pool_rows, pool_lanes, resample, stages, winograd)  # whose kernels differ in more than a tile
 
 
 @cache
