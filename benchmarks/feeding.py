@@ -16,7 +16,6 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from PIL import Image
 
 import convolve
 from benchmarks.record import DATA, spread, write
+from convolve.data.image_folder import each
 from convolve.data.load import load
 from convolve.data.picture import fit, open_picture, to_pixels
 from convolve.data.preprocess import measure, normalise
@@ -106,17 +106,14 @@ def jpegs(scale: int) -> list[bytes]:
 def decoding(rounds: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for scale in (1, 2):
-        files = jpegs(scale)
+        files = {f"{number}.jpg": content for number, content in enumerate(jpegs(scale))}
 
-        def decode(content: bytes, draft: bool) -> np.ndarray:
-            image = open_picture(content, (SIDE, SIDE) if draft else None, "photo")
-            return to_pixels(fit(image, 3, (SIDE, SIDE)))
+        def all_of(threads: int, draft: bool, files: dict[str, bytes] = files) -> Run:
+            def decode(file: str) -> np.ndarray:
+                image = open_picture(files[file], (SIDE, SIDE) if draft else None, file)
+                return to_pixels(fit(image, 3, (SIDE, SIDE)))
 
-        def all_of(threads: int, draft: bool, files: list[bytes] = files) -> Run:
-            if threads == 1:
-                return lambda: [decode(content, draft) for content in files]
-            pool = ThreadPoolExecutor(threads)
-            return lambda: list(pool.map(lambda content: decode(content, draft), files))
+            return lambda: list(each(decode, list(files), threads))
 
         ways = [(threads, draft) for threads in (1, 2) for draft in (False, True)]
         runs = {f"{t} thread{'s' * (t > 1)}, {'draft' if d else 'whole'}": all_of(t, d) for t, d in ways}
