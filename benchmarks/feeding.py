@@ -16,7 +16,6 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,12 @@ from PIL import Image
 
 import convolve
 from benchmarks.record import DATA, spread, write
+from convolve.data.image_folder import each
 from convolve.data.load import load
 from convolve.data.picture import fit, open_picture, to_pixels
 from convolve.data.preprocess import measure, normalise
 from convolve.data.samples import SAMPLES, sample_photo
-from convolve.jobs.choices import GENTLE
+from convolve.jobs.augmentation import read
 from convolve.models import MODELS, create
 from convolve.training.augment import Movement
 from convolve.training.objective import objective
@@ -57,7 +57,7 @@ def in_turn(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
 
 def augmentation(rounds: int) -> dict[str, Any]:
     data = load(DATA / "mnist")
-    rule = measure(data)
+    rule, gentle = measure(data), read("gentle")
     found: dict[str, Any] = {}
     for model in ("lenet_relu", "smallnet"):
         recipe = MODELS[model].recipe
@@ -82,7 +82,7 @@ def augmentation(rounds: int) -> dict[str, Any]:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
-        seconds = in_turn({"moved": lambda: step(GENTLE), "plain": lambda: step(Movement())}, rounds)
+        seconds = in_turn({"moved": lambda: step(gentle), "plain": lambda: step(Movement())}, rounds)
         shares = [1 - plain / moved for moved, plain in zip(seconds["moved"], seconds["plain"], strict=True)]
         found[model] = {"batch": recipe.batch_size, "share": spread(shares)}
         found[model] |= {f"{name} step (ms)": spread([1e3 * s for s in taken]) for name, taken in seconds.items()}
@@ -106,17 +106,14 @@ def jpegs(scale: int) -> list[bytes]:
 def decoding(rounds: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for scale in (1, 2):
-        files = jpegs(scale)
+        files = {f"{number}.jpg": content for number, content in enumerate(jpegs(scale))}
 
-        def decode(content: bytes, draft: bool) -> np.ndarray:
-            image = open_picture(content, (SIDE, SIDE) if draft else None, "photo")
-            return to_pixels(fit(image, 3, (SIDE, SIDE)))
+        def all_of(threads: int, draft: bool, files: dict[str, bytes] = files) -> Run:
+            def decode(file: str) -> np.ndarray:
+                image = open_picture(files[file], (SIDE, SIDE) if draft else None, file)
+                return to_pixels(fit(image, 3, (SIDE, SIDE)))
 
-        def all_of(threads: int, draft: bool, files: list[bytes] = files) -> Run:
-            if threads == 1:
-                return lambda: [decode(content, draft) for content in files]
-            pool = ThreadPoolExecutor(threads)
-            return lambda: list(pool.map(lambda content: decode(content, draft), files))
+            return lambda: list(each(decode, list(files), threads))
 
         ways = [(threads, draft) for threads in (1, 2) for draft in (False, True)]
         runs = {f"{t} thread{'s' * (t > 1)}, {'draft' if d else 'whole'}": all_of(t, d) for t, d in ways}

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "models": ({"nn"}, {"torch", "safetensors"}),
     "analysis": ({"problem", "geometry", "nn"}, {"torch"}),
     "data": (set(), {"numpy", "torch", "PIL", "sklearn", "kornia"}),
-    "training": ({"data"}, {"numpy", "torch", "accelerate", "safetensors"}),
+    "training": ({"data", "ops"}, {"numpy", "torch", "accelerate", "safetensors"}),
     "explain": ({"analysis", "data", "ops", "problem", "geometry"}, {"torch", "captum", "numpy"}),
     "draw": (set(), {"matplotlib", "PIL", "jinja2", "numpy", "rich"}),
     "jobs": (

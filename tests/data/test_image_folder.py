@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 from convolve.data import image_folder
-from convolve.data.image_folder import prefetched
+from convolve.data.image_folder import HANDFUL, each, prefetched
 from convolve.data.load import load, read_split
 from convolve.data.records import Dataset, ResidentImages, Split
 from convolve.errors import InputError, UsageError
@@ -473,3 +474,41 @@ def test_a_zip_inside_a_zip_is_left_out(good: dict[str, bytes], tmp_path: Path) 
     inner = zip_of(tmp_path, good).read_bytes()
     data = load(zip_of(tmp_path, {**good, "cat/inner.zip": inner}))
     assert "cat/inner.zip (not an image, by its name)" in " ".join(data.said)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 5, 64, 131])
+def test_results_come_in_order_and_progress_ends_at_the_last(count: int, threads: int) -> None:
+    names, told = [str(i) for i in range(count)], []
+    results = list(each(int, names, threads, lambda *words: told.append(words), "decoding"))
+    assert results == list(range(count))
+    assert [words[1:] for words in told[-1:]] == [(count, count)] * (count > 0)
+    assert len(told) == -(-count // 64)
+
+
+def test_pictures_are_handed_to_as_many_threads_as_asked_and_few_wait() -> None:
+    together, begun = threading.Barrier(2, timeout=60), []
+
+    def meet(name: str) -> str:
+        begun.append(name)
+        if int(name) < 2 * HANDFUL and int(name) % HANDFUL == 0:
+            together.wait()  # passed by two threads at once, or never
+        return name
+
+    results = each(meet, [str(i) for i in range(1000)], 2)
+    assert next(results) == "0"
+    assert len(begun) <= 2 * 2 * HANDFUL + HANDFUL
+    results.close()
+    assert len(begun) <= 2 * 2 * HANDFUL + HANDFUL
+
+
+def test_the_first_failure_in_order_is_raised_after_the_handfuls_before_it() -> None:
+    def attempt(name: str) -> int:
+        if int(name) in (40, 41, 90):
+            raise InputError("a rule", name)
+        return int(name)
+
+    found: list[int] = []
+    with pytest.raises(InputError, match="a rule; 40"):
+        found.extend(each(attempt, [str(i) for i in range(200)], 2))
+    assert found == list(range(40))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import statistics
 import unicodedata
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -30,7 +31,8 @@ from convolve.errors import InputError
 BUDGET = 2**30  # bytes of decoded pictures of one part that may stay in memory
 LARGEST_SIDE = 224  # of the size that is chosen from the data
 THREADED_FROM = 128 * 128  # pixels: decoding smaller pictures is all interpreter, and threads only get in its way
-CHUNK = 64
+CHUNK = 64  # pictures between two words about progress
+HANDFUL = 8  # pictures that a thread is given at once
 
 _T = TypeVar("_T")
 
@@ -274,9 +276,22 @@ def each(
             if progress and (done % CHUNK == 0 or done == len(names)):
                 progress(what, done, len(names))
         return
+    # Pillow decodes without the interpreter's lock, but handing a picture to a thread needs it: several at a time.
+    size = max(1, min(HANDFUL, len(names) // (2 * threads)))
+    handfuls = [names[start : start + size] for start in range(0, len(names), size)]
+    coming: deque[Future[list[_T]]] = deque()
+    done = 0
     with ThreadPoolExecutor(threads, "convolve-decode") as pool:
-        for start in range(0, len(names), CHUNK):
-            part = names[start : start + CHUNK]
-            yield from pool.map(run, part)
-            if progress:
-                progress(what, start + len(part), len(names))
+        try:
+            for turn in range(len(handfuls) + 2 * threads):
+                if turn < len(handfuls):
+                    coming.append(pool.submit(lambda some: [run(name) for name in some], handfuls[turn]))
+                if turn >= 2 * threads:
+                    found = coming.popleft().result()
+                    yield from found
+                    done += len(found)
+                    if progress and (done % CHUNK < len(found) or done == len(names)):
+                        progress(what, done, len(names))
+        finally:
+            for waiting in coming:
+                waiting.cancel()

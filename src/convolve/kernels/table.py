@@ -14,6 +14,7 @@ from convolve.kernels import (
     planes,
     pool_lanes,
     pool_rows,
+    resample,
     rows,
     stages,
     weight_sums,
@@ -23,7 +24,7 @@ from convolve.kernels.cache import Kernel
 
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
-OTHERS = (depthwise, images, pool_rows, pool_lanes, stages, winograd)  # whose kernels differ in more than a tile
+OTHERS = (depthwise, images, pool_rows, pool_lanes, resample, stages, winograd)  # whose kernels differ in more than a tile
 
 
 @cache

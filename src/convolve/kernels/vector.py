@@ -116,6 +116,7 @@ def _pointer(to: Any) -> Any:
 
 
 int64_pointer = _pointer(types.int64)
+float64_pointer = _pointer(types.float64)
 byte_pointer = _pointer(types.uint8)
 
 
@@ -413,7 +414,10 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
     return {
         "LANES": lanes,
         "pointer": _pointer(scalar),
+        "number": scalar,  # as a function: the number in this type; `int`, `min` and `max` would be calls, not instructions
+        "integer": types.int64,
         "int64_pointer": int64_pointer,
+        "float64_pointer": float64_pointer,
         "byte_pointer": byte_pointer,
         "address": address,
         "shift": shift,

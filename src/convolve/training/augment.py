@@ -17,15 +17,20 @@ eigenvalues of pixels in 0..255, that is hundreds of levels; here, as in the cod
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
-from torch.nn import functional as F
+
+from convolve.ops.resample import resample, shifted
 
 _ODD = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # splitmix64's constants
+_WORD = 2**64 - 1
 _TURN, _FLIP, _CROP, _COLOUR, _PCA, _NOISE = range(6)  # streams of draws
-_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_GREY = np.array((0.299, 0.587, 0.114))  # ITU-R BT.601
 _NOISE_TABLE = 2**20  # normal numbers at least, of which every image reads some in a row
 
 
@@ -65,67 +70,59 @@ class Movement:
         True
         """
 
-        def draw(stream: int, count: int) -> torch.Tensor:
-            return uniform(seed, epoch + (stream << 32), indices, count)
+        def draw(stream: int, count: int) -> np.ndarray:
+            return _uniform(seed, epoch + (stream << 32), indices, count)
 
         if self.flip or self.crop or (self.shift and not (self.turn or self.scale)):
-            images = self._place(images, draw(_FLIP, 1)[:, 0], draw(_CROP, 2), draw(_TURN, 4))
+            images = shifted(images, self._moves(images, draw))
         if self.turn or self.scale:
-            images = self._turn(images, draw(_TURN, 4).to(images.device) * 2 - 1)
+            images = resample(images, self._maps(images, draw(_TURN, 4)))
         if self.colour or self.pca:
-            images = self._colour(images, draw(_COLOUR, 3).double(), draw(_PCA, 3).double())
+            images = self._colour(images, draw(_COLOUR, 3), draw(_PCA, 3))
         if self.noise:
             images = self._noise(images, seed, draw(_NOISE, 1)[:, 0])
         return images
 
-    def _place(
-        self, images: torch.Tensor, mirror: torch.Tensor, window: torch.Tensor, move: torch.Tensor
-    ) -> torch.Tensor:
-        n, c, h, w = images.shape
-        down, right = ((window * (2 * self.crop + 1)).floor() - self.crop).unbind(1)
-        if not (self.turn or self.scale):
-            down = down + ((move[:, 3] * 2 - 1) * (self.shift * h)).round()
-            right = right + ((move[:, 2] * 2 - 1) * (self.shift * w)).round()
-        rows = (torch.arange(h) + down.long()[:, None]).clamp(0, h - 1)
-        columns = (torch.arange(w) + right.long()[:, None]).clamp(0, w - 1)
-        columns = torch.where((mirror < self.flip)[:, None], w - 1 - columns, columns)
-        source = (rows[:, :, None] * w + columns[:, None, :]).view(n, 1, h * w).to(images.device)
-        return images.reshape(n, c, h * w).gather(2, source.expand(n, c, h * w)).view(n, c, h, w)
+    def _moves(self, images: torch.Tensor, draw: Callable[[int, int], np.ndarray]) -> np.ndarray:
+        """(down, right, mirrored) of each image: whole pixels, all in float32."""
+        n, _, h, w = images.shape
+        moves = np.zeros((n, 3), np.int64)
+        if self.flip:
+            moves[:, 2] = draw(_FLIP, 1)[:, 0] < self.flip
+        if self.crop:
+            moves[:, :2] = np.floor(draw(_CROP, 2) * (2 * self.crop + 1)) - self.crop
+        if self.shift and not (self.turn or self.scale):
+            _, _, right, down = draw(_TURN, 4).T * 2 - 1
+            moves[:, 0] += np.rint(down * (self.shift * h)).astype(np.int64)
+            moves[:, 1] += np.rint(right * (self.shift * w)).astype(np.int64)
+        return moves
 
-    def _turn(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    def _maps(self, images: torch.Tensor, draws: np.ndarray) -> np.ndarray:
+        """The place in the source of each output pixel, in pixels from the centre: turned, scaled and shifted."""
         _, _, h, w = images.shape
-        angle = draws[:, 0] * (self.turn * torch.pi / 180)
-        size = 1 + draws[:, 1] * self.scale
-        cosine, sine = torch.cos(angle) * size, torch.sin(angle) * size
-        # Output pixel to input pixel, in units of half the image; h/w and w/h keep the turn a turn where the sides differ.
-        rows = [
-            torch.stack((cosine, -sine * (h / w), draws[:, 2] * (2 * self.shift)), 1),
-            torch.stack((sine * (w / h), cosine, draws[:, 3] * (2 * self.shift)), 1),
-        ]
-        grid = F.affine_grid(torch.stack(rows, 1).to(images.dtype), list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        turn, scale, right, down = draws.T.astype(np.float64) * 2 - 1
+        angle, size = turn * (self.turn * np.pi / 180), 1 + scale * self.scale
+        cosine, sine = np.cos(angle) * size, np.sin(angle) * size
+        maps = np.array([[cosine, -sine, right * (self.shift * w)], [sine, cosine, down * (self.shift * h)]])
+        return np.ascontiguousarray(maps.transpose(2, 0, 1))
 
-    def _colour(self, images: torch.Tensor, factors: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+    def _colour(self, images: torch.Tensor, factors: np.ndarray, shifts: np.ndarray) -> torch.Tensor:
         """x' = M x + o of each image, in 0..1, written for images that are normalised; all of it in float64 but the last step."""
         n, c, _, _ = images.shape
-        mean = torch.tensor(self.mean or (0.0,) * c, dtype=torch.float64)
-        std = torch.tensor(self.std or (1.0,) * c, dtype=torch.float64)
-        offset = torch.zeros(n, c, dtype=torch.float64)
+        mean, std = self._normalised_by(c)
+        offset = np.zeros((n, c))
         if self.pca:
             amounts = self.pca * _normal(shifts)[:, :c]
-            offset = offset + (amounts[:, :, None] * torch.tensor(self.axes, dtype=torch.float64)).sum(1)
+            offset = offset + (amounts[:, :, None] * np.array(self.axes)).sum(1)
         if not self.colour:
             return images + _per_channel(offset / std, images)
-        brightness, contrast, saturation = (1 + self.colour * (factors * 2 - 1)).unbind(1)
+        brightness, contrast, saturation = 1 + self.colour * (factors.T.astype(np.float64) * 2 - 1)
         gain = (brightness * contrast)[:, None]
         offset = offset + (0.5 * (1 - contrast))[:, None]
         if c != 3:
-            return images * _per_channel(gain.expand(n, c), images) + _per_channel(
-                (gain * mean + offset - mean) / std, images
-            )
-        same = torch.eye(3, dtype=torch.float64)
-        grey = torch.tensor(_GREY, dtype=torch.float64).expand(3, 3)
-        matrix = gain[:, None] * (grey + saturation[:, None, None] * (same - grey))
+            moved = images * _per_channel(gain, images)
+            return moved.add_(_per_channel((gain * mean + offset - mean) / std, images))
+        matrix = gain[:, None] * (_GREY + saturation[:, None, None] * (np.eye(3) - _GREY))
         offset = ((matrix * mean).sum(2) + offset - mean) / std
         matrix = matrix * std / std[:, None]
         mixed = images[:, :1] * _per_channel(matrix[:, :, 0], images)
@@ -133,25 +130,34 @@ class Movement:
             mixed += images[:, channel : channel + 1] * _per_channel(matrix[:, :, channel], images)
         return mixed.add_(_per_channel(offset, images))
 
-    def _noise(self, images: torch.Tensor, seed: int, places: torch.Tensor) -> torch.Tensor:
+    def _noise(self, images: torch.Tensor, seed: int, places: np.ndarray) -> torch.Tensor:
         n, c, h, w = images.shape
-        table = _normal_table(seed, max(_NOISE_TABLE, 4 * c * h * w), images.device)
-        starts = (places.double() * (len(table) - c * h * w + 1)).long()
-        noise = torch.stack([table[start : start + c * h * w] for start in starts.tolist()]).view(n, c, h, w)
-        std = torch.tensor(self.std or (1.0,) * c, dtype=torch.float64)
-        return images + noise * _per_channel((self.noise / std).expand(n, c), images)
+        size = c * h * w
+        table = _normal_table(seed, max(_NOISE_TABLE, 4 * size), images.device)
+        starts = torch.from_numpy((places.astype(np.float64) * (len(table) - size + 1)).astype(np.int64))
+        noise = table.unfold(0, size, 1)[starts.to(images.device)].view(n, c, h, w)
+        _, std = self._normalised_by(c)
+        return images + noise * _per_channel(self.noise / std[None], images)
+
+    def _normalised_by(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self.mean or (0.0,) * channels), np.array(self.std or (1.0,) * channels)
 
 
 def uniform(seed: int, epoch: int, indices: torch.Tensor, count: int) -> torch.Tensor:
     """`count` numbers in [0, 1) for each index: float32 [len(indices), count], a function of the arguments only."""
-    lanes = indices.to("cpu", torch.int64)[:, None] * count + torch.arange(count)
-    state = _mixed(_mixed(_mixed(torch.zeros_like(lanes), seed), epoch), lanes)
-    return (state >> 40 & 0xFFFFFF).to(torch.float32) / 2**24
+    return torch.from_numpy(_uniform(seed, epoch, indices, count))
 
 
-def _normal(draws: torch.Tensor) -> torch.Tensor:
+def _uniform(seed: int, epoch: int, indices: torch.Tensor, count: int) -> np.ndarray:
+    lanes = indices.to("cpu", torch.int64).numpy()[:, None] * count + np.arange(count)
+    before = _mixed(_mixed(seed & _WORD) + epoch & _WORD)
+    words: np.ndarray = _mixed(lanes.view(np.uint64) + before) >> 40
+    return words.astype(np.float32) * np.float32(2**-24)
+
+
+def _normal(draws: np.ndarray) -> np.ndarray:
     """Standard normal numbers from uniform ones of 24 bits, float64: the inverse of the distribution, at the middle of each step."""
-    numbers: torch.Tensor = torch.special.ndtri(draws + 2.0**-25)
+    numbers: np.ndarray = torch.special.ndtri(torch.from_numpy(draws).double() + 2.0**-25).numpy()
     return numbers
 
 
@@ -160,18 +166,14 @@ def _normal_table(seed: int, count: int, device: torch.device) -> torch.Tensor:
     return torch.randn(count, generator=torch.Generator().manual_seed(seed & (2**63 - 1))).to(device)
 
 
-def _per_channel(values: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+def _per_channel(values: np.ndarray, images: torch.Tensor) -> torch.Tensor:
     """[n, c] as [n, c, 1, 1] of the images' type and device."""
-    return values.to(images.device, images.dtype)[:, :, None, None]
+    return torch.from_numpy(values).to(images.device, images.dtype)[:, :, None, None]
 
 
-def _mixed(state: torch.Tensor, part: int | torch.Tensor) -> torch.Tensor:
-    """One round of splitmix64 on int64 lanes, which wrap as 64-bit words do; shifts are made logical by masks."""
-    state = state + part + _signed(_ODD[0])
-    state = (state ^ (state >> 30 & (1 << 34) - 1)) * _signed(_ODD[1])
-    state = (state ^ (state >> 27 & (1 << 37) - 1)) * _signed(_ODD[2])
-    return state ^ (state >> 31 & (1 << 33) - 1)
-
-
-def _signed(word: int) -> int:
-    return word - 2**64 if word >= 2**63 else word
+def _mixed(word: Any) -> Any:
+    """One round of splitmix64 on a word of 64 bits, or on an array of them."""
+    word = word + _ODD[0] & _WORD
+    word = (word ^ word >> 30) * _ODD[1] & _WORD
+    word = (word ^ word >> 27) * _ODD[2] & _WORD
+    return word ^ word >> 31
