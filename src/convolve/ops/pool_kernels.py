@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convolve.kernels import pool_lanes, pool_rows
+from convolve.kernels import pool_lanes, pool_rows, pool_small
 from convolve.kernels.cache import Kernel, loaded
 from convolve.kernels.machine import machine, why_no_kernels
 from convolve.ops import engine, pooling
@@ -36,9 +36,8 @@ _BLOCK_BYTES = 128 * 1024  # of reduced rows, of each thread
 _GROUP_BYTES = (
     8192  # of lines that are written before the first is read: a load from a line that is still being written waits
 )
-_GROUP_BYTES = (
-    8192  # of lines that are written before the first is read: a load from a line that is still being written waits
-)
+_LINES_BYTES = 32 * 1024  # of lines of gradients and codes, of each thread
+_STREAMED_BYTES = 6 << 20  # results from here on are written past the caches
 _MOST_BYTES = 4 << 20
 _WIDEST = 1 << 15
 _MOST_PAIRS = 1 << 20  # of an output and a tap of one axis, which are listed
@@ -390,11 +389,22 @@ class _Task:
 
     @cached_property
     def launch(self) -> _Launch:
-        return _launch(self, *(_forward_lanes(self) if self.lanes else _forward_rows(self)), backward=False)
+        dtype = _DTYPES[self.dtype]
+        if self.lanes:
+            return _launch(self, pool_lanes.forward(self.kind, dtype), pool_lanes.FORWARD, _forward_lanes(self))
+        if _halves(self):
+            return _launch(self, pool_small.forward(self.kind, dtype), pool_small.FORWARD, _forward_small(self))
+        return _launch(self, pool_rows.forward(self.kind, dtype), pool_rows.FORWARD, _forward_rows(self))
 
     @cached_property
     def launch_back(self) -> _Launch:
-        return _launch(self, *(_backward_lanes(self) if self.lanes else _backward_rows(self)), backward=True)
+        dtype = _DTYPES[self.dtype]
+        if self.lanes:
+            return _launch(self, pool_lanes.backward(self.kind, dtype), pool_lanes.BACKWARD, _backward_lanes(self))
+        window = _small_window(self)
+        if self.codes and window in pool_small.WINDOWS:
+            return _launch(self, pool_small.backward(window, dtype), pool_small.BACKWARD, _backward_small(self))
+        return _launch(self, pool_rows.backward(self.kind, dtype), pool_rows.BACKWARD, _backward_rows(self))
 
     def common(self) -> dict[str, int]:
         """The arguments that all kernels share, as far as they have them."""
@@ -427,16 +437,15 @@ _Told = tuple[
 ]  # arguments, parts of the table, scratch bytes of a thread
 
 
-def _launch(task: _Task, told: dict[str, int], parts: list[np.ndarray], scratch: int, backward: bool) -> _Launch:
-    module = pool_lanes if task.lanes else pool_rows
-    names = module.BACKWARD if backward else module.FORWARD
-    kernel = (module.backward if backward else module.forward)(task.kind, _DTYPES[task.dtype])
+def _launch(task: _Task, kernel: Kernel, names: tuple[str, ...], told: _Told) -> _Launch:
+    own_numbers, parts, scratch = told
     scratch = _whole(scratch, 64)
-    numbers = {**task.common(), **told, "scratch_bytes": scratch}
+    numbers = {**task.common(), **own_numbers, "scratch_bytes": scratch}
     own = names[names.index("scratch") + 1 :]
     arguments = struct.pack(f"{len(own)}q", *(numbers[name] for name in own))
     threads = task.threads if math.prod(task.shape) >= _SERIAL else 1
-    return _Launch(kernel, arguments, np.concatenate([np.ravel(part) for part in parts]), scratch * threads, threads)
+    table = np.concatenate([np.zeros(0, np.int64), *(np.ravel(part) for part in parts)])
+    return _Launch(kernel, arguments, table, scratch * threads, threads)
 
 
 def _placed(parts: dict[str, np.ndarray]) -> tuple[dict[str, int], list[np.ndarray]]:
@@ -520,6 +529,45 @@ def _backward_rows(task: _Task) -> _Told:
     }  # fmt: skip
     elements = s * pitch + outputs * line + outputs * (line if task.codes else s * pitch) + task.vector
     return {**told, **places}, tables, places_bytes + elements * task.dtype.itemsize
+
+
+def _small_window(task: _Task) -> tuple[int, int, int] | None:
+    """(size, stride, padding modulo the stride) of a map's square window without gaps."""
+    depth, height, width = task.axes
+    flat = depth.n == depth.m == depth.k == 1 and depth.p == 0
+    square = height.k == width.k and height.s == width.s and height.d == width.d == 1
+    return (width.k, width.s, width.p % width.s) if flat and square else None
+
+
+def _halves(task: _Task) -> bool:
+    """Whether 2 x 2 windows cover the input side by side, and its rows lie in memory as such."""
+    inside = all(axis.p == 0 and 2 * axis.m <= axis.n for axis in task.axes[1:])
+    return _small_window(task) == (2, 2, 0) and inside and task.strides[-1] == 1
+
+
+def _forward_small(task: _Task) -> _Told:
+    height = task.axes[1]
+    rows, blocks = _blocks(height.m, height.m, task.batch * task.channels, task.threads)
+    return {"block_rows": rows, "blocks": blocks, "divisor": _divisor(task)}, [], task.width
+
+
+def _backward_small(task: _Task) -> _Told:
+    _, height, width = task.axes
+    size, stride, element = width.k, width.s, task.dtype.itemsize
+    reach = width.p // stride + 1 + _whole(-(-width.n // stride), task.vector)
+    line = _whole(pool_small.LEAD + max(reach, task.width), task.vector)
+    rows = max(1, (_LINES_BYTES // (2 * line * element) - size) * stride)
+    rows, blocks = _blocks(height.n, rows, task.batch * task.channels, task.threads)
+    lines_size = ((rows + size) // stride + 2) * line
+    told = {"block_rows": rows, "blocks": blocks, "line": line, "lines_size": lines_size, "streamed": _streamed(task)}
+    return told, [], 2 * lines_size * element
+
+
+def _streamed(task: _Task) -> int:
+    """1 where the gradient is too large to stay in the caches and each of its rows begins where a streamed vector may."""
+    element = task.dtype.itemsize
+    aligned = task.size[2] % task.vector == 0
+    return int(aligned and math.prod(task.shape) * element >= _STREAMED_BYTES)
 
 
 def _forward_lanes(task: _Task) -> _Told:
