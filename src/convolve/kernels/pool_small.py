@@ -34,9 +34,8 @@ BACKWARD = (
 )  # fmt: skip
 
 KINDS = ("max", "codes", "average")
-WINDOWS = ((2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 1, 0))  # of the backward kernels: size, stride, padding modulo the stride
-LEAD = 2
-"""Zeros before the gradients of a line: as many windows may begin before the map."""
+HALVES = (2, 2, 0)  # size, stride, padding modulo the stride
+WINDOWS = (HALVES, (3, 2, 0), (3, 2, 1), (3, 1, 0))  # of the backward kernels
 
 
 def _unpack(names: tuple[str, ...]) -> str:
@@ -173,13 +172,13 @@ def kernel(arguments):
         low = (start + before_h - {size - stride}) // {stride}
         high = (stop - 1 + before_h) // {stride} + 1
         for h in range(low, high):
-            to = shift(lines, (h - low) * line + {LEAD})
+            to = shift(lines, (h - low) * line + LANES)
             if h < 0 or h >= outputs_h:
                 for i in range(0, copied, LANES):
                     store(to, i, zero())
                 store_first(to, copied, zero(), outputs_w - copied)
             else:
-                to_codes = shift(line_codes, (h - low) * line + {LEAD})
+                to_codes = shift(line_codes, (h - low) * line + LANES)
                 place = plane * outputs_h + h
                 from_g, from_codes = shift(pointer(g), place * outputs_w), byte_pointer(codes + place * width)
                 for i in range(0, copied, LANES):
@@ -190,12 +189,53 @@ def kernel(arguments):
                     store(to_codes, copied, load_bytes(from_codes, copied))
         for i in range(start, stop):
             above = i + before_h
-            at = (above // {stride} - low) * line + {LEAD} + before_w // {stride}
+            at = (above // {stride} - low) * line + LANES + before_w // {stride}
             here, here_codes = shift(lines, at), shift(line_codes, at)
             out = shift(pointer(x), (plane * size_h + i) * size_w)
 {_body(rows, 12)}
     if streamed != 0:
         fence()
+"""
+
+
+def _spread(masked: bool) -> list[str]:
+    """The gradients of two rows of inputs from one vector of results."""
+    load, store = ("load_first", "store_first") if masked else ("load", "store")
+    lines = [f"s, code = {load}(from_g, j{', outputs_w - j' * masked}), load_bytes(from_codes, j)"]
+    lines += ["s = add(s, zero())"]  # -0 becomes 0, as in a sum
+    for row, first in (("top", 0), ("bottom", 2)):
+        lines += [f"{name} = where_equal(code, tap{first + i}, s)" for i, name in enumerate("ab")]
+        for i, half in enumerate(("zip_first", "zip_last")):
+            lines += [f"{store}({row}, 2 * j + {i} * LANES, {half}(a, b){f', rest - {i} * LANES' * masked})"]
+    return lines
+
+
+def halves_back_source() -> str:
+    return f"""
+def kernel(arguments):
+{PREAMBLE}
+{_unpack(BACKWARD)}
+    tap0, tap1, tap2, tap3 = zero(), splat(1), splat(2), splat(3)
+    whole = outputs_w // LANES * LANES
+    rest = size_w - 2 * whole
+    tasks = planes * blocks
+    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+        block, plane = task % blocks, task // blocks
+        start, stop = block * block_rows, min((block + 1) * block_rows, outputs_h)
+        for h in range(start, stop):
+            place = plane * outputs_h + h
+            from_g, from_codes = shift(pointer(g), place * outputs_w), byte_pointer(codes + place * width)
+            top = shift(pointer(x), (plane * size_h + 2 * h) * size_w)
+            bottom = shift(top, size_w)
+            for j in range(0, whole, LANES):
+{_body(_spread(False), 16)}
+            if rest > 0:
+                j = whole
+{_body(_spread(True), 16)}
+        if stop == outputs_h:
+            top = shift(pointer(x), plane * size_h * size_w)
+            for i in range(2 * outputs_h * size_w, size_h * size_w, LANES):
+                store_first(top, i, zero(), size_h * size_w - i)
 """
 
 
@@ -208,7 +248,8 @@ def backward(window: tuple[int, int, int], dtype: str) -> Kernel:
     """The gradient of a maximum; `window` is one of WINDOWS."""
     assert window in WINDOWS
     name = "x".join(map(str, window))
-    return Kernel(f"pool_small_back-{name}-{dtype}", dtype, lambda: backward_source(*window), lambda: "")
+    source = halves_back_source if window == HALVES else lambda: backward_source(*window)
+    return Kernel(f"pool_small_back-{name}-{dtype}", dtype, source, lambda: "")
 
 
 def every(dtype: str) -> list[Kernel]:

@@ -7,12 +7,24 @@ from __future__ import annotations
 
 from functools import cache
 
-from convolve.kernels import depthwise, filters, planes, pool_lanes, pool_rows, pool_small, rows, stages, weight_sums, winograd
+from convolve.kernels import (
+    depthwise,
+    filters,
+    planes,
+    pool_lanes,
+    pool_rows,
+    pool_small,
+    pool_whole,
+    rows,
+    stages,
+    weight_sums,
+    winograd,
+)
 from convolve.kernels.cache import Kernel
 
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
-OTHERS = (depthwise, pool_rows, pool_lanes, pool_small, stages, winograd)  # whose kernels differ in more than a tile
+OTHERS = (depthwise, pool_rows, pool_lanes, pool_small, pool_whole, stages, winograd)  # whose kernels differ in more than a tile
 
 
 @cache

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convolve.kernels import pool_lanes, pool_rows, pool_small
+from convolve.kernels import pool_lanes, pool_rows, pool_small, pool_whole
 from convolve.kernels.cache import Kernel, loaded
 from convolve.kernels.machine import machine, why_no_kernels
 from convolve.ops import engine, pooling
@@ -36,7 +36,7 @@ _BLOCK_BYTES = 128 * 1024  # of reduced rows, of each thread
 _GROUP_BYTES = (
     8192  # of lines that are written before the first is read: a load from a line that is still being written waits
 )
-_LINES_BYTES = 32 * 1024  # of lines of gradients and codes, of each thread
+_LINES_BYTES = 16 * 1024  # of lines of gradients and codes, of each thread
 _STREAMED_BYTES = 6 << 20  # results from here on are written past the caches
 _MOST_BYTES = 4 << 20
 _WIDEST = 1 << 15
@@ -216,8 +216,6 @@ def _prepared(x: Tensor, plan: Plan, codes: bool) -> _Task | None:
     channel = -window.axes - 1
     lanes = x.shape[channel] > 1 and x.stride(channel) == 1 and x.stride(-1) != 1
     vector = machine().lanes(_DTYPES[x.dtype])
-    if not lanes and 4 * outputs[-1] < vector <= window.kernel[-1]:
-        return None  # few results, each of a long row: torch's sums run along the row
     if max(m * k for m, k in zip(outputs, window.kernel, strict=True)) > _MOST_PAIRS:
         return None
     fields = (size, outputs, window.kernel, window.stride, window.padding, window.dilation)
@@ -230,6 +228,8 @@ def _prepared(x: Tensor, plan: Plan, codes: bool) -> _Task | None:
             replace(axis, divisor=problem.divisor if i == 0 else 1, counted=None) for i, axis in enumerate(axes)
         )
     task = _Task(plan, tuple(x.shape), tuple(x.stride()), x.dtype, codes, lanes, axes, vector, engine.thread_count())
+    if not lanes and not task.whole and 4 * outputs[-1] < vector <= window.kernel[-1]:
+        return None  # few results, each of a long row: torch's sums run along the row
     return task if task.launch.scratch_bytes <= _MOST_BYTES * task.threads else None
 
 
@@ -388,11 +388,27 @@ class _Task:
         return "codes" if self.codes else "max" if self.plan.problem.kind == "max" else "average"
 
     @cached_property
+    def whole(self) -> bool:
+        """Whether an average is of each whole map, which lies in one piece."""
+        window = all(axis.m == 1 and axis.k == axis.n and axis.p == 0 and axis.d == 1 for axis in self.axes)
+        return window and self.kind == "average" and not self.lanes and self._in_one_piece()
+
+    def _in_one_piece(self) -> bool:
+        step = 1
+        for axis, stride in zip(reversed(self.axes), reversed(self.strides), strict=False):
+            if axis.n > 1 and stride != step:
+                return False
+            step *= axis.n
+        return True
+
+    @cached_property
     def launch(self) -> _Launch:
         dtype = _DTYPES[self.dtype]
         if self.lanes:
             return _launch(self, pool_lanes.forward(self.kind, dtype), pool_lanes.FORWARD, _forward_lanes(self))
-        if _halves(self):
+        if self.whole:
+            return _launch(self, pool_whole.forward(dtype), pool_whole.FORWARD, _whole_map(self))
+        if _halves(self) and self.strides[-1] == 1:
             return _launch(self, pool_small.forward(self.kind, dtype), pool_small.FORWARD, _forward_small(self))
         return _launch(self, pool_rows.forward(self.kind, dtype), pool_rows.FORWARD, _forward_rows(self))
 
@@ -401,8 +417,10 @@ class _Task:
         dtype = _DTYPES[self.dtype]
         if self.lanes:
             return _launch(self, pool_lanes.backward(self.kind, dtype), pool_lanes.BACKWARD, _backward_lanes(self))
+        if self.whole:
+            return _launch(self, pool_whole.backward(dtype), pool_whole.BACKWARD, _whole_map(self))
         window = _small_window(self)
-        if self.codes and window in pool_small.WINDOWS:
+        if self.codes and window in pool_small.WINDOWS and (window != pool_small.HALVES or _halves(self)):
             return _launch(self, pool_small.backward(window, dtype), pool_small.BACKWARD, _backward_small(self))
         return _launch(self, pool_rows.backward(self.kind, dtype), pool_rows.BACKWARD, _backward_rows(self))
 
@@ -531,6 +549,10 @@ def _backward_rows(task: _Task) -> _Told:
     return {**told, **places}, tables, places_bytes + elements * task.dtype.itemsize
 
 
+def _whole_map(task: _Task) -> _Told:
+    return {"size": math.prod(task.size), "divisor": _divisor(task)}, [], 0
+
+
 def _small_window(task: _Task) -> tuple[int, int, int] | None:
     """(size, stride, padding modulo the stride) of a map's square window without gaps."""
     depth, height, width = task.axes
@@ -540,9 +562,9 @@ def _small_window(task: _Task) -> tuple[int, int, int] | None:
 
 
 def _halves(task: _Task) -> bool:
-    """Whether 2 x 2 windows cover the input side by side, and its rows lie in memory as such."""
+    """Whether the windows are 2 x 2, side by side, and wholly in the input."""
     inside = all(axis.p == 0 and 2 * axis.m <= axis.n for axis in task.axes[1:])
-    return _small_window(task) == (2, 2, 0) and inside and task.strides[-1] == 1
+    return _small_window(task) == pool_small.HALVES and inside
 
 
 def _forward_small(task: _Task) -> _Told:
@@ -553,9 +575,12 @@ def _forward_small(task: _Task) -> _Told:
 
 def _backward_small(task: _Task) -> _Told:
     _, height, width = task.axes
+    if _halves(task):
+        rows, blocks = _blocks(height.m, height.m, task.batch * task.channels, task.threads)
+        return {"block_rows": rows, "blocks": blocks, "line": 0, "lines_size": 0, "streamed": 0}, [], 0
     size, stride, element = width.k, width.s, task.dtype.itemsize
     reach = width.p // stride + 1 + _whole(-(-width.n // stride), task.vector)
-    line = _whole(pool_small.LEAD + max(reach, task.width), task.vector)
+    line = task.vector + _whole(max(reach, task.width), task.vector)  # a vector of zeros comes first
     rows = max(1, (_LINES_BYTES // (2 * line * element) - size) * stride)
     rows, blocks = _blocks(height.n, rows, task.batch * task.channels, task.threads)
     lines_size = ((rows + size) // stride + 2) * line
