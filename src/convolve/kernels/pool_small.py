@@ -112,10 +112,12 @@ def _gathered(size: int, stride: int, odd: int, phase: int) -> list[str]:
         name = "ab"[column]
         taps = [t for t in range(size) if (column + odd - t) % stride == 0]
         lines += [f"{name} = zero()"]
-        for m in reversed(range(len(range(phase, size, stride)))):  # windows in their order: the highest taps come first
+        for down in reversed(range(phase, size, stride)):  # windows in their order: the highest taps come first
             for t in reversed(taps):
-                code, at = (phase + m * stride) * size + t, (column + odd - t) // stride
-                lines += [f"{name} = add_where_equal({name}, load(row{m}_codes, u + {at}), tap{code}, load(row{m}, u + {at}))"]
+                row, at, tap = f"row{down // stride}", (column + odd - t) // stride, f"tap{down * size + t}"
+                lines += [
+                    f"{name} = add_where_equal({name}, load({row}_codes, u + {at}), {tap}, load({row}, u + {at}))"
+                ]
     return lines
 
 
@@ -140,7 +142,7 @@ def _row(size: int, stride: int, odd: int, phase: int) -> list[str]:
     lines = []
     for m in range(len(range(phase, size, stride))):
         lines += [f"row{m}, row{m}_codes = shift(here, -{m} * line), shift(here_codes, -{m} * line)"]
-    lines += [f"for u in range(0, whole, LANES):"]
+    lines += ["for u in range(0, whole, LANES):"]
     lines += ["    " + line for line in (*_gathered(size, stride, odd, phase), *_stores(stride, False))]
     lines += ["if rest > 0:", "    u = whole"]
     lines += ["    " + line for line in (*_gathered(size, stride, odd, phase), *_stores(stride, True))]

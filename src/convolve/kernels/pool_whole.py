@@ -36,8 +36,13 @@ def kernel(arguments):
     whole = size // LANES * LANES
     many = size // ({_CHAINS} * LANES) * ({_CHAINS} * LANES)
     planes = batch * channels
-    for plane in range(thread * planes // threads, (thread + 1) * planes // threads):
-        here = shift(pointer(x), plane // channels * x_n + plane % channels * x_c)
+    first = thread * planes // threads
+    n, c = first // channels, first % channels
+    for plane in range(first, (thread + 1) * planes // threads):
+        here = shift(pointer(x), n * x_n + c * x_c)
+        c += 1
+        if c == channels:
+            n, c = n + 1, 0
         {sums} = {", ".join(["zero()"] * _CHAINS)}
         for i in range(0, many, {_CHAINS} * LANES):
 {more}

@@ -24,7 +24,7 @@ from convolve.kernels.cache import Kernel
 
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
-OTHERS = (depthwise, pool_rows, pool_lanes, pool_small, pool_whole, stages, winograd)  # whose kernels differ in more than a tile
+OTHERS = (depthwise, pool_rows, pool_lanes, pool_small, pool_whole, stages, winograd)  # each with a list of its own
 
 
 @cache

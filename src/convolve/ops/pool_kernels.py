@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,8 @@ class _Average(torch.autograd.Function):
         if _watched(g):
             zeros = torch.zeros(task.shape, dtype=g.dtype)
             return torch.func.vjp(lambda x: _composed(x, task.plan), zeros)[1](g)[0], None
+        if not torch.is_grad_enabled():  # nothing is differentiated again
+            return _backward(g, None, task), None
         return _AverageGradient.apply(g, task), None  # type: ignore[no-untyped-call]
 
 
@@ -192,7 +194,7 @@ def _watched(x: Tensor) -> bool:
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._get_tracing_state() is not None
         or x.dtype not in _DTYPES
-        or x.device.type != "cpu"
+        or not x.is_cpu
         or x.layout != torch.strided
         or x.is_neg()
         or torch._C._functorch.is_legacy_batchedtensor(x)  # autograd.grad(…, is_grads_batched=True)
@@ -281,27 +283,25 @@ class _Axis:
         return np.concatenate([np.stack([starts, counts], 1).ravel(), pairs.ravel()])
 
 
+_ADDRESSES = {count: struct.Struct(f"{count + 2}q") for count in (3, 4)}
+
+
 @dataclass(frozen=True)
 class _Launch:
-    """A kernel and its arguments after the addresses."""
+    """A kernel that is ready to be called: `arguments` are those after the addresses."""
 
-    kernel: Kernel
+    address: int
     arguments: bytes
     table: np.ndarray
+    table_address: int
     scratch_bytes: int
     threads: int
 
     def __call__(self, *addresses: int) -> None:
         """`addresses`: those of the operands, in the kernel's order; the table's and the scratch's follow."""
-        pointers = struct.pack(
-            f"{len(addresses) + 2}q", *addresses, self.table.ctypes.data, engine.scratch(self.scratch_bytes)
-        )
-        engine.run(_address(self.kernel), pointers + self.arguments, self.threads)
-
-
-@cache
-def _address(kernel: Kernel) -> int:
-    return loaded(kernel).address
+        scratch = engine.scratch(self.scratch_bytes) if self.scratch_bytes else 0
+        pointers = _ADDRESSES[len(addresses)].pack(*addresses, self.table_address, scratch)
+        engine.run(self.address, pointers + self.arguments, self.threads)
 
 
 @dataclass(frozen=True)
@@ -463,7 +463,7 @@ def _launch(task: _Task, kernel: Kernel, names: tuple[str, ...], told: _Told) ->
     arguments = struct.pack(f"{len(own)}q", *(numbers[name] for name in own))
     threads = task.threads if math.prod(task.shape) >= _SERIAL else 1
     table = np.concatenate([np.zeros(0, np.int64), *(np.ravel(part) for part in parts)])
-    return _Launch(kernel, arguments, table, scratch * threads, threads)
+    return _Launch(loaded(kernel).address, arguments, table, table.ctypes.data, scratch * threads, threads)
 
 
 def _placed(parts: dict[str, np.ndarray]) -> tuple[dict[str, int], list[np.ndarray]]:
