@@ -20,6 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C import (
+    _are_functorch_transforms_active,
+    _get_tracing_state,
+    _is_torch_function_mode_enabled,
+    _len_torch_dispatch_stack,
+)
+from torch._C._functorch import is_legacy_batchedtensor
 
 from convolve.kernels import pool_lanes, pool_rows, pool_small, pool_whole
 from convolve.kernels.cache import Kernel, loaded
@@ -163,11 +170,8 @@ def _indices(codes: Tensor, task: _Task) -> tuple[Tensor, Tensor]:
 
 def _task(x: Tensor, plan: Plan, indices: bool) -> _Task | None:
     """The prepared task for a lifted input, or None where the composition serves it."""
-    if plan.problem.kind == "average":
-        if math.prod(x.shape[-plan.problem.window.axes - 1 :]) < LEAST:
-            return None
-        return _remembered(x, plan, codes=False)
-    return _remembered(x, plan, codes=indices or (x.requires_grad and torch.is_grad_enabled()))
+    codes = plan.problem.kind == "max" and (indices or (x.requires_grad and torch.is_grad_enabled()))
+    return _remembered(x, plan, codes)
 
 
 _TASKS: dict[tuple[Any, ...], tuple[Plan, _Task | None]] = {}
@@ -188,16 +192,16 @@ def _watched(x: Tensor) -> bool:
     return (
         torch.compiler.is_compiling()
         or type(x) not in (Tensor, torch.nn.Parameter)
-        or torch._C._are_functorch_transforms_active()
+        or _are_functorch_transforms_active()
         or torch.autograd.forward_ad._current_level >= 0
-        or torch._C._is_torch_function_mode_enabled()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._get_tracing_state() is not None
+        or _is_torch_function_mode_enabled()
+        or _len_torch_dispatch_stack() > 0
+        or _get_tracing_state() is not None
         or x.dtype not in _DTYPES
         or not x.is_cpu
         or x.layout != torch.strided
         or x.is_neg()
-        or torch._C._functorch.is_legacy_batchedtensor(x)  # autograd.grad(…, is_grads_batched=True)
+        or is_legacy_batchedtensor(x)  # autograd.grad(…, is_grads_batched=True)
     )
 
 
@@ -211,6 +215,8 @@ def _prepared(x: Tensor, plan: Plan, codes: bool) -> _Task | None:
     if widest > _WIDEST or min(p for p, _ in window.padding) < 0 or x.numel() == 0:
         return None
     if codes and math.prod(window.kernel) > _CODES:
+        return None
+    if problem.kind == "average" and math.prod(x.shape[-window.axes - 1 :]) < LEAST:
         return None
     outputs = window.output_size(size, problem.ceil)
     if min(outputs) < 1 or why_no_kernels() is not None:
@@ -646,7 +652,7 @@ def _forward(
     x: Tensor, task: _Task, codes: bool = False, indices: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The results; the codes and the indices if asked for."""
-    y = torch.empty_strided(task.result_shape, task.result_strides, dtype=task.dtype)
+    y = x.new_empty_strided(task.result_shape, task.result_strides)
     kept = torch.empty(task.codes_shape, dtype=torch.uint8) if codes else None
     places = torch.empty_strided(task.result_shape, task.result_strides, dtype=torch.int64) if indices else None
     told = (0 if kept is None else kept.data_ptr(), 0 if places is None else places.data_ptr())
