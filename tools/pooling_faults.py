@@ -55,7 +55,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("plan_for(input, 3, \"average\", *settings)", "plan_for(input, 3, \"average\", *settings[:5])"),
         ("    check_rank(\"pooling\", x.shape, axes)\n", ""),
         ("size = x.shape[-axes:] if isinstance(padding, str) else None", "size = x.shape[:axes] if isinstance(padding, str) else None"),
-        ("contextlib.suppress(TypeError)", "contextlib.suppress(ValueError)"),
+        ("except TypeError:", "except ValueError:"),
         ("if stride is None or (isinstance(stride, Sequence) and len(stride) == 0):", "if stride is None:"),
         ("        stride = kernel_size\n", "        stride = 1\n"),
         ("if divisor is not None and checked(divisor, \"divisor_override\") == 0:", "if False:"),

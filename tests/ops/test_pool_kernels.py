@@ -12,6 +12,7 @@ from torch import Tensor
 
 import convolve
 from convolve.geometry import Window
+from convolve.kernels.cache import compiled
 from convolve.kernels.machine import machine
 from convolve.ops import engine, pool_kernels, pooling
 from convolve.ops.pooling import Plan, Pooling
@@ -27,6 +28,7 @@ LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 def chosen_always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_kernels, "LEAST", 1)
     monkeypatch.setattr(pool_kernels, "_SERIAL", 1)
+    monkeypatch.setattr(pool_kernels, "_TASKS", {})  # what was prepared under other limits
 
 
 def random_case(seed: int) -> tuple[Tensor, Plan]:
@@ -87,6 +89,88 @@ def test_kernels_equal_the_composition_with_every_argument_between_guard_pages(s
             _, expected_places = pooling.pool_with_indices(values, plan)
             assert places.equal(expected_places)
             torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
+
+
+SMALL = [(2, 2, 0, False), (3, 2, 0, True), (3, 2, 1, False), (3, 1, 0, False), (3, 1, 1, False)]
+"""(size, stride, padding, ceil_mode) of windows that have kernels of their own."""
+
+
+@pytest.mark.parametrize(("size", "stride", "padding", "ceil"), SMALL)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_small_windows_have_torchs_bits_and_gradients(
+    size: int, stride: int, padding: int, ceil: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, lanes, name = torch.Generator().manual_seed(size), machine().lanes(str(dtype)[6:]), str(dtype)[6:]
+    sizes = [(3, 3), (4, 5), (5, 3 * lanes), (7, 2 * lanes + 3), (6, 4 * lanes - 1), (2 * lanes, 6 * lanes), (9, lanes)]
+    for number, (height, width) in enumerate(sizes):
+        shape = (0 if number == 2 else 2, 3, height, width)  # an empty batch too
+        x = torch.randint(-2, 3, shape, generator=draw).to(dtype)
+        x[torch.rand(shape, generator=draw) < 0.2] = -math.inf
+        x[torch.rand(shape, generator=draw) < 0.1] = math.nan
+        x[:, 1] = -math.inf
+        theirs = x.clone().requires_grad_()
+        expected, places = F.max_pool2d(theirs, size, stride, padding, ceil_mode=ceil, return_indices=True)
+        g = torch.randn(expected.shape, dtype=dtype, generator=draw) * (
+            torch.rand(expected.shape, generator=draw) > 0.2
+        )
+        (gradient,) = torch.autograd.grad(expected, theirs, g)
+        for limit in (1, 1 << 30):  # lines of gradients in many blocks, and in one; streamed or not
+            monkeypatch.setattr(pool_kernels, "_LINES_BYTES", limit)
+            monkeypatch.setattr(pool_kernels, "_STREAMED_BYTES", limit)
+            pool_kernels._TASKS.clear()
+            for ours in (guarded_like(x), guarded_like(x, at_end=False), torch.cat([x, x], 3)[..., :width]):
+                ours.requires_grad_()
+                y, indices = convolve.max_pool2d(ours, size, stride, padding, 1, ceil, return_indices=True)
+                torch.testing.assert_close(y, expected, rtol=0, atol=0, equal_nan=True)
+                assert indices.equal(places)
+                for result in (y, convolve.max_pool2d(ours, size, stride, padding, 1, ceil)):
+                    torch.testing.assert_close(result, expected, rtol=0, atol=0, equal_nan=True)
+                    (own,) = torch.autograd.grad(result, ours, g)
+                    assert own.equal(gradient)
+                    assert own.signbit().equal(gradient.signbit())
+                plain = convolve.max_pool2d(ours.detach(), size, stride, padding, 1, ceil)
+                torch.testing.assert_close(plain, expected, rtol=0, atol=0, equal_nan=True)
+    assert f"pool_small_back-{size}x{stride}x{padding % stride}-{name}" in compiled()
+    if size == 2:
+        x = torch.randn(2, 3, 6, 2 * lanes + 3, dtype=dtype, generator=draw)
+        for divisor in (None, -3):
+            ours = convolve.avg_pool2d(guarded_like(x), 2, divisor_override=divisor)
+            torch.testing.assert_close(ours, F.avg_pool2d(x, 2, divisor_override=divisor))
+        assert {f"pool_small-{kind}-{name}" for kind in ("max", "codes", "average")} <= set(compiled())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_averages_of_whole_maps_are_right_whatever_their_size_and_bits_do_not_depend_on_the_batch(
+    dtype: torch.dtype,
+) -> None:
+    lanes, draw = machine().lanes(str(dtype)[6:]), torch.Generator().manual_seed(0)
+    for size in [
+        (1, 1),
+        (1, 2),
+        (3, 2),
+        (7, 7),
+        (1, lanes),
+        (5, 4 * lanes),
+        (9, 5 * lanes + 3),
+        (2, 3, 5),
+        (2, 3, lanes),
+    ]:
+        axes, pool = len(size), convolve.avg_pool3d if len(size) == 3 else convolve.avg_pool2d
+        whole = torch.randn(6, 5, *size, dtype=dtype, generator=draw)
+        for x in (guarded_like(whole), guarded_like(whole, at_end=False), whole[::2, 1::2], whole[0]):
+            leaf = x.requires_grad_() if x.is_leaf else x.detach().requires_grad_()
+            y = pool(leaf, size)
+            expected = leaf.detach().double().mean(tuple(range(-axes, 0)), keepdim=True)
+            torch.testing.assert_close(y.detach().double(), expected, rtol=4 * torch.finfo(dtype).eps, atol=1e-6)
+            g = torch.randn(y.shape, dtype=dtype, generator=draw)
+            (gradient,) = torch.autograd.grad(y, leaf, g)
+            assert gradient.equal((g / math.prod(size)).expand(leaf.shape))
+        assert pool(whole[2:3], size).equal(pool(whole, size)[2:3])
+    infinite = torch.tensor([[[[1.0, math.inf]], [[math.nan, 1.0]], [[math.inf, -math.inf]]]], dtype=dtype)
+    torch.testing.assert_close(
+        convolve.avg_pool2d(infinite, (1, 2)), F.avg_pool2d(infinite, (1, 2)), rtol=0, atol=0, equal_nan=True
+    )
+    assert {f"pool_whole{back}-{str(dtype)[6:]}" for back in ("", "_back")} <= set(compiled())
 
 
 def test_maxima_have_torchs_bits_also_between_zeros_of_either_sign() -> None:
@@ -152,4 +236,4 @@ def test_a_trained_maximum_keeps_one_byte_for_each_result() -> None:
 
 
 def test_the_kernels_for_avx2_are_right_too() -> None:
-    passes_for_avx2(__file__, "-k", "composition or bits")
+    passes_for_avx2(__file__, "-k", "composition or bits or whole")

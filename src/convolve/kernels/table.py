@@ -14,6 +14,8 @@ from convolve.kernels import (
     planes,
     pool_lanes,
     pool_rows,
+    pool_small,
+    pool_whole,
     resample,
     rows,
     stages,
@@ -24,7 +26,7 @@ from convolve.kernels.cache import Kernel
 
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
-OTHERS = (depthwise, images, pool_rows, pool_lanes, resample, stages, winograd)  # whose kernels differ in more than a tile
+OTHERS = (depthwise, images, pool_rows, pool_lanes, pool_small, pool_whole, resample, stages, winograd)
 
 
 @cache

@@ -298,6 +298,16 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return vector(a, b, c), codegen
 
+    @intrinsic
+    def add_where_equal(typing: Any, s: Any, a: Any, b: Any, c: Any) -> Any:
+        """s + c in the lanes in which a is b, s in the others: one masked addition where the processor has it."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            s, a, b, c = args
+            return builder.select(builder.fcmp_ordered("==", a, b), builder.fadd(s, c), s)
+
+        return vector(s, a, b, c), codegen
+
     def shuffled(numbers: list[int], words: str) -> Any:
         @intrinsic
         def operation(typing: Any, a: Any, b: Any) -> Any:
@@ -449,6 +459,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         ),
         "where_larger": where_larger,
         "where_equal": where_equal,
+        "add_where_equal": add_where_equal,
         "load_bytes": load_bytes,
         "store_bytes": store_bytes,
         "larger": binary(

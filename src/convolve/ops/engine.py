@@ -30,13 +30,13 @@ os.register_at_fork(after_in_child=_FORKED.set)
 def run(address: int, arguments: bytes, threads: int) -> None:
     """Run the kernel whose entry is at `address` on `threads` threads and wait for it."""
     if threads == 1 or _FORKED.is_set():
-        _ENTRY(address)(_ALONE + arguments)
+        _entry(address)(_ALONE + arguments)
         return
     parallel, header = _openmp()
     if parallel is not None:
         parallel(address, header + arguments, threads, 0)
         return
-    entry = _ENTRY(address)
+    entry = _entry(address)
     blocks = [_HEADER.pack(0, 0, thread, threads) + arguments for thread in range(threads)]
     list(_pool(threads).map(entry, blocks))
 
@@ -44,6 +44,12 @@ def run(address: int, arguments: bytes, threads: int) -> None:
 def thread_count() -> int:
     """How many threads a kernel should be divided among."""
     return 1 if _FORKED.is_set() else torch.get_num_threads()
+
+
+@cache
+def _entry(address: int) -> Callable[[bytes], None]:
+    """The kernel at `address` as a function of its arguments; a kernel stays where it is as long as the process lives."""
+    return _ENTRY(address)
 
 
 @cache

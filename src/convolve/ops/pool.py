@@ -10,7 +10,6 @@ Inputs are (n, c, *size) or (c, *size); so are the results. `stride` is the kern
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Literal, overload
@@ -247,8 +246,10 @@ def plan_for(
     size = x.shape[-axes:] if isinstance(padding, str) else None
     arguments = (axes, kind, kernel_size, stride, padding, dilation, ceil, include_pad, divisor, size)
     if not torch.compiler.is_compiling():
-        with contextlib.suppress(TypeError):  # a list, or a symbolic size, cannot be looked up
+        try:
             return _remembered_plan(*arguments)
+        except TypeError:  # a list, or a symbolic size, cannot be looked up
+            pass
     return _plan(*arguments)
 
 

@@ -14,14 +14,21 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C import (
+    _are_functorch_transforms_active,
+    _get_tracing_state,
+    _is_torch_function_mode_enabled,
+    _len_torch_dispatch_stack,
+)
+from torch._C._functorch import is_legacy_batchedtensor
 
-from convolve.kernels import pool_lanes, pool_rows
+from convolve.kernels import pool_lanes, pool_rows, pool_small, pool_whole
 from convolve.kernels.cache import Kernel, loaded
 from convolve.kernels.machine import machine, why_no_kernels
 from convolve.ops import engine, pooling
@@ -36,9 +43,8 @@ _BLOCK_BYTES = 128 * 1024  # of reduced rows, of each thread
 _GROUP_BYTES = (
     8192  # of lines that are written before the first is read: a load from a line that is still being written waits
 )
-_GROUP_BYTES = (
-    8192  # of lines that are written before the first is read: a load from a line that is still being written waits
-)
+_LINES_BYTES = 16 * 1024  # of lines of gradients and codes, of each thread
+_STREAMED_BYTES = 6 << 20  # results from here on are written past the caches
 _MOST_BYTES = 4 << 20
 _WIDEST = 1 << 15
 _MOST_PAIRS = 1 << 20  # of an output and a tap of one axis, which are listed
@@ -112,6 +118,8 @@ class _Average(torch.autograd.Function):
         if _watched(g):
             zeros = torch.zeros(task.shape, dtype=g.dtype)
             return torch.func.vjp(lambda x: _composed(x, task.plan), zeros)[1](g)[0], None
+        if not torch.is_grad_enabled():  # nothing is differentiated again
+            return _backward(g, None, task), None
         return _AverageGradient.apply(g, task), None  # type: ignore[no-untyped-call]
 
 
@@ -162,11 +170,8 @@ def _indices(codes: Tensor, task: _Task) -> tuple[Tensor, Tensor]:
 
 def _task(x: Tensor, plan: Plan, indices: bool) -> _Task | None:
     """The prepared task for a lifted input, or None where the composition serves it."""
-    if plan.problem.kind == "average":
-        if math.prod(x.shape[-plan.problem.window.axes - 1 :]) < LEAST:
-            return None
-        return _remembered(x, plan, codes=False)
-    return _remembered(x, plan, codes=indices or (x.requires_grad and torch.is_grad_enabled()))
+    codes = plan.problem.kind == "max" and (indices or (x.requires_grad and torch.is_grad_enabled()))
+    return _remembered(x, plan, codes)
 
 
 _TASKS: dict[tuple[Any, ...], tuple[Plan, _Task | None]] = {}
@@ -187,16 +192,16 @@ def _watched(x: Tensor) -> bool:
     return (
         torch.compiler.is_compiling()
         or type(x) not in (Tensor, torch.nn.Parameter)
-        or torch._C._are_functorch_transforms_active()
+        or _are_functorch_transforms_active()
         or torch.autograd.forward_ad._current_level >= 0
-        or torch._C._is_torch_function_mode_enabled()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._get_tracing_state() is not None
+        or _is_torch_function_mode_enabled()
+        or _len_torch_dispatch_stack() > 0
+        or _get_tracing_state() is not None
         or x.dtype not in _DTYPES
-        or x.device.type != "cpu"
+        or not x.is_cpu
         or x.layout != torch.strided
         or x.is_neg()
-        or torch._C._functorch.is_legacy_batchedtensor(x)  # autograd.grad(…, is_grads_batched=True)
+        or is_legacy_batchedtensor(x)  # autograd.grad(…, is_grads_batched=True)
     )
 
 
@@ -211,14 +216,14 @@ def _prepared(x: Tensor, plan: Plan, codes: bool) -> _Task | None:
         return None
     if codes and math.prod(window.kernel) > _CODES:
         return None
+    if problem.kind == "average" and math.prod(x.shape[-window.axes - 1 :]) < LEAST:
+        return None
     outputs = window.output_size(size, problem.ceil)
     if min(outputs) < 1 or why_no_kernels() is not None:
         return None
     channel = -window.axes - 1
     lanes = x.shape[channel] > 1 and x.stride(channel) == 1 and x.stride(-1) != 1
     vector = machine().lanes(_DTYPES[x.dtype])
-    if not lanes and 4 * outputs[-1] < vector <= window.kernel[-1]:
-        return None  # few results, each of a long row: torch's sums run along the row
     if max(m * k for m, k in zip(outputs, window.kernel, strict=True)) > _MOST_PAIRS:
         return None
     fields = (size, outputs, window.kernel, window.stride, window.padding, window.dilation)
@@ -231,6 +236,8 @@ def _prepared(x: Tensor, plan: Plan, codes: bool) -> _Task | None:
             replace(axis, divisor=problem.divisor if i == 0 else 1, counted=None) for i, axis in enumerate(axes)
         )
     task = _Task(plan, tuple(x.shape), tuple(x.stride()), x.dtype, codes, lanes, axes, vector, engine.thread_count())
+    if not lanes and not task.whole and 4 * outputs[-1] < vector <= window.kernel[-1]:
+        return None  # few results, each of a long row: torch's sums run along the row
     return task if task.launch.scratch_bytes <= _MOST_BYTES * task.threads else None
 
 
@@ -282,27 +289,25 @@ class _Axis:
         return np.concatenate([np.stack([starts, counts], 1).ravel(), pairs.ravel()])
 
 
+_ADDRESSES = {count: struct.Struct(f"{count + 2}q") for count in (3, 4)}
+
+
 @dataclass(frozen=True)
 class _Launch:
-    """A kernel and its arguments after the addresses."""
+    """A kernel that is ready to be called: `arguments` are those after the addresses."""
 
-    kernel: Kernel
+    address: int
     arguments: bytes
     table: np.ndarray
+    table_address: int
     scratch_bytes: int
     threads: int
 
     def __call__(self, *addresses: int) -> None:
         """`addresses`: those of the operands, in the kernel's order; the table's and the scratch's follow."""
-        pointers = struct.pack(
-            f"{len(addresses) + 2}q", *addresses, self.table.ctypes.data, engine.scratch(self.scratch_bytes)
-        )
-        engine.run(_address(self.kernel), pointers + self.arguments, self.threads)
-
-
-@cache
-def _address(kernel: Kernel) -> int:
-    return loaded(kernel).address
+        scratch = engine.scratch(self.scratch_bytes) if self.scratch_bytes else 0
+        pointers = _ADDRESSES[len(addresses)].pack(*addresses, self.table_address, scratch)
+        engine.run(self.address, pointers + self.arguments, self.threads)
 
 
 @dataclass(frozen=True)
@@ -389,12 +394,41 @@ class _Task:
         return "codes" if self.codes else "max" if self.plan.problem.kind == "max" else "average"
 
     @cached_property
+    def whole(self) -> bool:
+        """Whether an average is of each whole map, which lies in one piece."""
+        window = all(axis.m == 1 and axis.k == axis.n and axis.p == 0 and axis.d == 1 for axis in self.axes)
+        return window and self.kind == "average" and not self.lanes and self._in_one_piece()
+
+    def _in_one_piece(self) -> bool:
+        step = 1
+        for axis, stride in zip(reversed(self.axes), reversed(self.strides), strict=False):
+            if axis.n > 1 and stride != step:
+                return False
+            step *= axis.n
+        return True
+
+    @cached_property
     def launch(self) -> _Launch:
-        return _launch(self, *(_forward_lanes(self) if self.lanes else _forward_rows(self)), backward=False)
+        dtype = _DTYPES[self.dtype]
+        if self.lanes:
+            return _launch(self, pool_lanes.forward(self.kind, dtype), pool_lanes.FORWARD, _forward_lanes(self))
+        if self.whole:
+            return _launch(self, pool_whole.forward(dtype), pool_whole.FORWARD, _whole_map(self))
+        if _halves(self) and self.strides[-1] == 1:
+            return _launch(self, pool_small.forward(self.kind, dtype), pool_small.FORWARD, _forward_small(self))
+        return _launch(self, pool_rows.forward(self.kind, dtype), pool_rows.FORWARD, _forward_rows(self))
 
     @cached_property
     def launch_back(self) -> _Launch:
-        return _launch(self, *(_backward_lanes(self) if self.lanes else _backward_rows(self)), backward=True)
+        dtype = _DTYPES[self.dtype]
+        if self.lanes:
+            return _launch(self, pool_lanes.backward(self.kind, dtype), pool_lanes.BACKWARD, _backward_lanes(self))
+        if self.whole:
+            return _launch(self, pool_whole.backward(dtype), pool_whole.BACKWARD, _whole_map(self))
+        window = _small_window(self)
+        if self.codes and window in pool_small.WINDOWS and (window != pool_small.HALVES or _halves(self)):
+            return _launch(self, pool_small.backward(window, dtype), pool_small.BACKWARD, _backward_small(self))
+        return _launch(self, pool_rows.backward(self.kind, dtype), pool_rows.BACKWARD, _backward_rows(self))
 
     def common(self) -> dict[str, int]:
         """The arguments that all kernels share, as far as they have them."""
@@ -427,16 +461,15 @@ _Told = tuple[
 ]  # arguments, parts of the table, scratch bytes of a thread
 
 
-def _launch(task: _Task, told: dict[str, int], parts: list[np.ndarray], scratch: int, backward: bool) -> _Launch:
-    module = pool_lanes if task.lanes else pool_rows
-    names = module.BACKWARD if backward else module.FORWARD
-    kernel = (module.backward if backward else module.forward)(task.kind, _DTYPES[task.dtype])
+def _launch(task: _Task, kernel: Kernel, names: tuple[str, ...], told: _Told) -> _Launch:
+    own_numbers, parts, scratch = told
     scratch = _whole(scratch, 64)
-    numbers = {**task.common(), **told, "scratch_bytes": scratch}
+    numbers = {**task.common(), **own_numbers, "scratch_bytes": scratch}
     own = names[names.index("scratch") + 1 :]
     arguments = struct.pack(f"{len(own)}q", *(numbers[name] for name in own))
     threads = task.threads if math.prod(task.shape) >= _SERIAL else 1
-    return _Launch(kernel, arguments, np.concatenate([np.ravel(part) for part in parts]), scratch * threads, threads)
+    table = np.concatenate([np.zeros(0, np.int64), *(np.ravel(part) for part in parts)])
+    return _Launch(loaded(kernel).address, arguments, table, table.ctypes.data, scratch * threads, threads)
 
 
 def _placed(parts: dict[str, np.ndarray]) -> tuple[dict[str, int], list[np.ndarray]]:
@@ -522,6 +555,52 @@ def _backward_rows(task: _Task) -> _Told:
     return {**told, **places}, tables, places_bytes + elements * task.dtype.itemsize
 
 
+def _whole_map(task: _Task) -> _Told:
+    return {"size": math.prod(task.size), "divisor": _divisor(task)}, [], 0
+
+
+def _small_window(task: _Task) -> tuple[int, int, int] | None:
+    """(size, stride, padding modulo the stride) of a map's square window without gaps."""
+    depth, height, width = task.axes
+    flat = depth.n == depth.m == depth.k == 1 and depth.p == 0
+    square = height.k == width.k and height.s == width.s and height.d == width.d == 1
+    return (width.k, width.s, width.p % width.s) if flat and square else None
+
+
+def _halves(task: _Task) -> bool:
+    """Whether the windows are 2 x 2, side by side, and wholly in the input."""
+    inside = all(axis.p == 0 and 2 * axis.m <= axis.n for axis in task.axes[1:])
+    return _small_window(task) == pool_small.HALVES and inside
+
+
+def _forward_small(task: _Task) -> _Told:
+    height = task.axes[1]
+    rows, blocks = _blocks(height.m, height.m, task.batch * task.channels, task.threads)
+    return {"block_rows": rows, "blocks": blocks, "divisor": _divisor(task)}, [], task.width
+
+
+def _backward_small(task: _Task) -> _Told:
+    _, height, width = task.axes
+    if _halves(task):
+        rows, blocks = _blocks(height.m, height.m, task.batch * task.channels, task.threads)
+        return {"block_rows": rows, "blocks": blocks, "line": 0, "lines_size": 0, "streamed": 0}, [], 0
+    size, stride, element = width.k, width.s, task.dtype.itemsize
+    reach = width.p // stride + 1 + _whole(-(-width.n // stride), task.vector)
+    line = task.vector + _whole(max(reach, task.width), task.vector)  # a vector of zeros comes first
+    rows = max(1, (_LINES_BYTES // (2 * line * element) - size) * stride)
+    rows, blocks = _blocks(height.n, rows, task.batch * task.channels, task.threads)
+    lines_size = ((rows + size) // stride + 2) * line
+    told = {"block_rows": rows, "blocks": blocks, "line": line, "lines_size": lines_size, "streamed": _streamed(task)}
+    return told, [], 2 * lines_size * element
+
+
+def _streamed(task: _Task) -> int:
+    """1 where the gradient is too large to stay in the caches and each of its rows begins where a streamed vector may."""
+    element = task.dtype.itemsize
+    aligned = task.size[2] % task.vector == 0
+    return int(aligned and math.prod(task.shape) * element >= _STREAMED_BYTES)
+
+
 def _forward_lanes(task: _Task) -> _Told:
     names = ("depths_at", "heights_at", "columns_at")
     tables = {name: axis.outputs() for name, axis in zip(names, task.axes, strict=True)}
@@ -573,7 +652,7 @@ def _forward(
     x: Tensor, task: _Task, codes: bool = False, indices: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The results; the codes and the indices if asked for."""
-    y = torch.empty_strided(task.result_shape, task.result_strides, dtype=task.dtype)
+    y = x.new_empty_strided(task.result_shape, task.result_strides)
     kept = torch.empty(task.codes_shape, dtype=torch.uint8) if codes else None
     places = torch.empty_strided(task.result_shape, task.result_strides, dtype=torch.int64) if indices else None
     told = (0 if kept is None else kept.data_ptr(), 0 if places is None else places.data_ptr())

@@ -1,0 +1,258 @@
+"""Pooling by small windows that are known when the kernel is compiled: 2 x 2 and 3 x 3 over maps stored channels first.
+
+Idea. pool_rows.py serves any window and pays for it by calls, tables and copies for every row, which in a map of 28 columns cost more than
+the numbers do. Here the taps are written out and a row is a few dozen instructions.
+
+Forward, 2 x 2 windows that do not overlap: two rows of the input are split into even and odd columns in registers, and compared or added.
+
+Backward, of a maximum: a line is a row of gradients between zeros, beside it the codes as numbers; rows outside the map are lines of zeros.
+So each input gathers from the same number of windows everywhere, in their order, as torch adds them. The inputs of even and of odd
+columns are gathered by different taps and interleaved in registers.
+
+Order, codes and rounding are those of pool_rows.py. Traffic: everything is read once and written once; a gradient that is larger
+than the caches is streamed.
+"""
+
+from __future__ import annotations
+
+from convolve.kernels.cache import Kernel
+from convolve.kernels.preamble import HEADER, PREAMBLE
+
+# All int64. Strides, sizes and offsets count elements.
+FORWARD = (
+    "x", "y", "codes", "indices", "table", "scratch",  # addresses; codes and indices may be 0; the table is empty
+    "scratch_bytes", "batch", "channels", "x_n", "x_c", "x_h", "size_w", "outputs_h", "outputs_w", "width",
+    "block_rows", "blocks",  # rows of results
+    "divisor",
+)  # fmt: skip
+
+BACKWARD = (
+    "g", "codes", "x", "table", "scratch",
+    "scratch_bytes", "planes", "size_h", "size_w", "outputs_h", "outputs_w", "width", "before_h", "before_w",
+    "block_rows", "blocks", "line", "lines_size",  # rows of inputs; lengths of a line and of all
+    "streamed",  # 1: whole vectors of the result are written past the caches
+)  # fmt: skip
+
+KINDS = ("max", "codes", "average")
+HALVES = (2, 2, 0)  # size, stride, padding modulo the stride
+WINDOWS = (HALVES, (3, 2, 0), (3, 2, 1), (3, 1, 0))  # of the backward kernels
+
+
+def _unpack(names: tuple[str, ...]) -> str:
+    return "\n".join(f"    {name} = arguments[{HEADER + i}]" for i, name in enumerate(names))
+
+
+def _pair(kind: str, rest: str) -> list[str]:
+    """One vector of results; `rest`: how many of them there are, if not all."""
+    load, store, count = ("load_first", "store_first", f", {rest}") if rest else ("load", "store", "")
+    both = (f", 2 * {rest}", f", 2 * {rest} - LANES") if rest else ("", "")
+    lines = [
+        f"{a}, {b} = {load}({row}, 2 * j{both[0]}), {load}({row}, 2 * j + LANES{both[1]})"
+        for a, b, row in (("a", "b", "top"), ("c", "d", "bottom"))
+    ]
+    lines += ["s, t, u, v = evens(a, b), odds(a, b), evens(c, d), odds(c, d)"]
+    if kind == "average":
+        lines += ["s = div(add(add(s, t), add(u, v)), divided)"]
+    else:
+        if kind == "codes":
+            lines += ["code = zero()"]
+        for tap, other in enumerate("tuv", start=1):
+            if kind == "codes":
+                lines += [f"code = where_larger(s, {other}, code, tap{tap})"]
+            lines += [f"s = larger(s, {other})"]
+    lines += [f"{store}(out, j, s{count})"]
+    return lines + (["store_bytes(row_code, j, code)"] if kind == "codes" else [])
+
+
+def _body(lines: list[str], indent: int) -> str:
+    return "\n".join(" " * indent + line for line in lines)
+
+
+_CODES = """
+            if indices != 0:
+                to = int64_pointer(indices + 8 * place * outputs_w)
+                for w in range(outputs_w):
+                    tap = int(row_code[w])
+                    to[w] = (2 * h + (tap >> 1)) * size_w + 2 * w + (tap & 1)"""
+
+
+def forward_source(kind: str) -> str:
+    return f"""
+def kernel(arguments):
+{PREAMBLE}
+{_unpack(FORWARD)}
+    row_code = byte_pointer(scratch + thread * scratch_bytes)
+    tap1, tap2, tap3, divided = splat(1), splat(2), splat(3), splat(divisor)
+    whole = outputs_w // LANES * LANES
+    rest = outputs_w - whole
+    tasks = batch * channels * blocks
+    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+        block, plane = task % blocks, task // blocks
+        n, c = plane // channels, plane % channels
+        here = shift(pointer(x), n * x_n + c * x_c)
+        for h in range(block * block_rows, min((block + 1) * block_rows, outputs_h)):
+            top = shift(here, 2 * h * x_h)
+            bottom = shift(top, x_h)
+            place = plane * outputs_h + h
+            out = shift(pointer(y), place * outputs_w)
+            {"if codes != 0: row_code = byte_pointer(codes + place * width)" if kind == "codes" else ""}
+            for j in range(0, whole, LANES):
+{_body(_pair(kind, ""), 16)}
+            if rest > 0:
+                j = whole
+{_body(_pair(kind, "rest"), 16)}
+{_CODES if kind == "codes" else ""}
+"""
+
+
+def _gathered(size: int, stride: int, odd: int, phase: int) -> list[str]:
+    """`stride` vectors of inputs, of every stride-th column each, of a row that the windows' rows phase, phase + stride, … cover."""
+    lines = []
+    for column in range(stride):
+        name = "ab"[column]
+        taps = [t for t in range(size) if (column + odd - t) % stride == 0]
+        lines += [f"{name} = zero()"]
+        for down in reversed(range(phase, size, stride)):  # windows in their order: the highest taps come first
+            for t in reversed(taps):
+                row, at, tap = f"row{down // stride}", (column + odd - t) // stride, f"tap{down * size + t}"
+                lines += [
+                    f"{name} = add_where_equal({name}, load({row}_codes, u + {at}), {tap}, load({row}, u + {at}))"
+                ]
+    return lines
+
+
+def _stores(stride: int, masked: bool) -> list[str]:
+    values = ["zip_first(a, b)", "zip_last(a, b)"] if stride == 2 else ["a"]
+    lines = []
+    for i, value in enumerate(values):
+        at = f"{stride} * u + {i} * LANES"
+        whole = ["if streamed != 0:", f"    stream(out, {at}, {value})", "else:", f"    store(out, {at}, {value})"]
+        if not masked:
+            lines += whole
+        elif i == 0 and stride == 2:
+            lines += ["if rest >= LANES:", *("    " + line for line in whole), "else:"]
+            lines += [f"    store_first(out, {at}, {value}, rest)"]
+        else:
+            lines += [f"store_first(out, {at}, {value}, rest - {i} * LANES)"]
+    return lines
+
+
+def _row(size: int, stride: int, odd: int, phase: int) -> list[str]:
+    """One row of inputs."""
+    lines = []
+    for m in range(len(range(phase, size, stride))):
+        lines += [f"row{m}, row{m}_codes = shift(here, -{m} * line), shift(here_codes, -{m} * line)"]
+    lines += ["for u in range(0, whole, LANES):"]
+    lines += ["    " + line for line in (*_gathered(size, stride, odd, phase), *_stores(stride, False))]
+    lines += ["if rest > 0:", "    u = whole"]
+    lines += ["    " + line for line in (*_gathered(size, stride, odd, phase), *_stores(stride, True))]
+    return lines
+
+
+def backward_source(size: int, stride: int, odd: int) -> str:
+    rows = []
+    for phase in range(stride):
+        rows += [f"if above % {stride} == {phase}:"] if stride > 1 else ["if True:"]
+        rows += ["    " + line for line in _row(size, stride, odd, phase)]
+    taps = "\n".join(f"    tap{t} = splat({t})" for t in range(size * size))
+    return f"""
+def kernel(arguments):
+{PREAMBLE}
+{_unpack(BACKWARD)}
+    lines = pointer(scratch + thread * scratch_bytes)
+    line_codes = shift(lines, lines_size)
+    for i in range(0, 2 * lines_size, LANES):
+        store(lines, i, zero())
+{taps}
+    whole = size_w // ({stride} * LANES) * LANES
+    rest = size_w - {stride} * whole
+    copied = outputs_w // LANES * LANES
+    tasks = planes * blocks
+    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+        block, plane = task % blocks, task // blocks
+        start, stop = block * block_rows, min((block + 1) * block_rows, size_h)
+        low = (start + before_h - {size - stride}) // {stride}
+        high = (stop - 1 + before_h) // {stride} + 1
+        for h in range(low, high):
+            to = shift(lines, (h - low) * line + LANES)
+            if h < 0 or h >= outputs_h:
+                for i in range(0, copied, LANES):
+                    store(to, i, zero())
+                store_first(to, copied, zero(), outputs_w - copied)
+            else:
+                to_codes = shift(line_codes, (h - low) * line + LANES)
+                place = plane * outputs_h + h
+                from_g, from_codes = shift(pointer(g), place * outputs_w), byte_pointer(codes + place * width)
+                for i in range(0, copied, LANES):
+                    store(to, i, load(from_g, i))
+                    store(to_codes, i, load_bytes(from_codes, i))
+                if copied < outputs_w:
+                    store_first(to, copied, load_first(from_g, copied, outputs_w - copied), outputs_w - copied)
+                    store(to_codes, copied, load_bytes(from_codes, copied))
+        for i in range(start, stop):
+            above = i + before_h
+            at = (above // {stride} - low) * line + LANES + before_w // {stride}
+            here, here_codes = shift(lines, at), shift(line_codes, at)
+            out = shift(pointer(x), (plane * size_h + i) * size_w)
+{_body(rows, 12)}
+    if streamed != 0:
+        fence()
+"""
+
+
+def _spread(masked: bool) -> list[str]:
+    """The gradients of two rows of inputs from one vector of results."""
+    load, store = ("load_first", "store_first") if masked else ("load", "store")
+    lines = [f"s, code = {load}(from_g, j{', outputs_w - j' * masked}), load_bytes(from_codes, j)"]
+    lines += ["s = add(s, zero())"]  # -0 becomes 0, as in a sum
+    for row, first in (("top", 0), ("bottom", 2)):
+        lines += [f"{name} = where_equal(code, tap{first + i}, s)" for i, name in enumerate("ab")]
+        for i, half in enumerate(("zip_first", "zip_last")):
+            lines += [f"{store}({row}, 2 * j + {i} * LANES, {half}(a, b){f', rest - {i} * LANES' * masked})"]
+    return lines
+
+
+def halves_back_source() -> str:
+    return f"""
+def kernel(arguments):
+{PREAMBLE}
+{_unpack(BACKWARD)}
+    tap0, tap1, tap2, tap3 = zero(), splat(1), splat(2), splat(3)
+    whole = outputs_w // LANES * LANES
+    rest = size_w - 2 * whole
+    tasks = planes * blocks
+    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+        block, plane = task % blocks, task // blocks
+        start, stop = block * block_rows, min((block + 1) * block_rows, outputs_h)
+        for h in range(start, stop):
+            place = plane * outputs_h + h
+            from_g, from_codes = shift(pointer(g), place * outputs_w), byte_pointer(codes + place * width)
+            top = shift(pointer(x), (plane * size_h + 2 * h) * size_w)
+            bottom = shift(top, size_w)
+            for j in range(0, whole, LANES):
+{_body(_spread(False), 16)}
+            if rest > 0:
+                j = whole
+{_body(_spread(True), 16)}
+        if stop == outputs_h:
+            top = shift(pointer(x), plane * size_h * size_w)
+            for i in range(2 * outputs_h * size_w, size_h * size_w, LANES):
+                store_first(top, i, zero(), size_h * size_w - i)
+"""
+
+
+def forward(kind: str, dtype: str) -> Kernel:
+    """2 x 2 windows at stride 2 without padding; `kind` is one of KINDS."""
+    return Kernel(f"pool_small-{kind}-{dtype}", dtype, lambda: forward_source(kind), lambda: "")
+
+
+def backward(window: tuple[int, int, int], dtype: str) -> Kernel:
+    """The gradient of a maximum; `window` is one of WINDOWS."""
+    assert window in WINDOWS
+    name = "x".join(map(str, window))
+    source = halves_back_source if window == HALVES else lambda: backward_source(*window)
+    return Kernel(f"pool_small_back-{name}-{dtype}", dtype, source, lambda: "")
+
+
+def every(dtype: str) -> list[Kernel]:
+    return [*(forward(kind, dtype) for kind in KINDS), *(backward(window, dtype) for window in WINDOWS)]
