@@ -29,13 +29,14 @@ from convolve.data.load import load
 from convolve.data.picture import fit, open_picture, to_pixels
 from convolve.data.preprocess import measure, normalise
 from convolve.data.samples import SAMPLES, sample_photo
-from convolve.jobs.choices import GENTLE
+from convolve.jobs.augmentation import read
 from convolve.models import MODELS, create
 from convolve.training.augment import Movement
 from convolve.training.objective import objective
 from convolve.training.options import Options, optimizer_of
 
 PICTURES, SIDE = 64, 64
+GENTLE = read("gentle")
 
 Run = Callable[[], Any]
 
