@@ -36,6 +36,7 @@ from convolve.training.objective import objective
 from convolve.training.options import Options, optimizer_of
 
 PICTURES, SIDE = 64, 64
+GENTLE = read("gentle")
 
 Run = Callable[[], Any]
 

@@ -9,10 +9,10 @@ A picture is compared by its 16x16 RGB miniature. Two are near duplicates when b
 Drawings on a plain ground (digits, signs) resemble each other by their ground; for them every value must agree too, to within
 STRICT standard deviations.
 
-The limits were measured (docs/decisions.md). Up to FEW pictures are compared all with all, without the hash. More are sorted by their
-hash, in ORDERS random orders of its bits (those that divide the set well come early), and each is compared with its next NEIGHBOURS
-in every order: near duplicates, which differ in few bits, stand beside each other in one of them. The work grows as n log n,
-whatever the pictures are.
+What they find in real pictures and digits is held by tests/data/test_check.py. Up to FEW pictures are compared all with all, without
+the hash. More are sorted by their hash, in ORDERS random orders of its bits (those that divide the set well come early), and each is
+compared with its next NEIGHBOURS in every order: near duplicates, which differ in few bits, stand beside each other in one of them.
+The work grows as n log n, whatever the pictures are.
 """
 
 from __future__ import annotations

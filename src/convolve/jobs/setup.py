@@ -120,19 +120,19 @@ def _chosen(request: Request, data: Dataset, beginning: Beginning | None, saved:
         options = replace(options, movement=movement)
     precision = "bfloat16, as asked" if options.amp == "bf16" else ""
     return Setup(
-        request,
-        data,
-        found,
-        model,
-        architecture,
-        net,
-        preprocessing,
-        options,
-        start,
-        begun,
-        why_moved,
-        frozen,
-        precision,
+        request=request,
+        data=data,
+        fingerprint=found,
+        model=model,
+        architecture=architecture,
+        net=net,
+        preprocessing=preprocessing,
+        options=options,
+        start=start,
+        begun=begun,
+        why_moved=why_moved,
+        frozen=frozen,
+        precision=precision,
     )
 
 

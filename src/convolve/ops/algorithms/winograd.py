@@ -27,7 +27,6 @@ from convolve.ops.windows import windows, with_bias, zero_pad
 from convolve.problem import ConvProblem, Role
 
 ROLES: tuple[Role, ...] = ("output", "input_gradient")
-FEWEST = 16  # channels, and filters, of a group: with fewer the transforms do not pay
 # Largest error over the rms of the output, float32, two axes, up to 256 channels; beyond, it grows by their square root.
 BOUND = {2: 5e-6, 4: 2.5e-5, 6: 2e-4}
 
