@@ -59,7 +59,7 @@ from convolve.training.freeze import freeze as freeze_layers
 from convolve.training.layers import left_alone
 from convolve.training.measure import measure, metric_of
 from convolve.training.options import Options
-from convolve.training.processes import LostProcessError, Processes, joined, launched
+from convolve.training.processes import LostProcessError, Processes, joined, launched, why_alone
 from convolve.training.records import Epoch, Observer, Silent, State
 
 
@@ -334,6 +334,8 @@ def _run(
     begun = beginning.lines(preprocessing) if beginning is not None else ()
     recipe = recipe_lines(options, why_moved, frozen, precision)
     say_choices(log, data, request, model, net, options, start, begun, recipe)
+    if (why := why_alone()) is not None:
+        log.say(f"          {why} (docs/training-on-many-machines.md)")
     if processes.size > 1:
         log.say(f"          {processes.size} processes divide each batch")
         for layer in left_alone(net):
