@@ -78,10 +78,7 @@ class Nursery:
 
     def launch(self, size: int, *words: str, cwd: Path, call: str = "", shift: int = 0) -> list[Child]:
         """`size` processes with what torchrun and `accelerate launch` put into the environment."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(size)}
         common |= {"LOCAL_WORLD_SIZE": str(size)}
         return [
             self.start(*words, cwd=cwd, call=call, environment={**common, "RANK": str(r), "LOCAL_RANK": str(r)})
@@ -94,6 +91,12 @@ class Nursery:
         self._process.wait(timeout=SECONDS)
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 def wait_for(what: Any, seconds: float = SECONDS) -> None:

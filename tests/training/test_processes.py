@@ -12,8 +12,8 @@ import torch
 
 import processes_support
 from convolve.errors import UsageError
-from convolve.training.processes import ALONE, Processes, launched
-from nursery import Nursery
+from convolve.training.processes import ALONE, Processes, launched, why_alone
+from nursery import Nursery, free_port
 
 
 def _all(nursery: Nursery, size: int, call: str, folder: Path, *words: str) -> None:
@@ -122,6 +122,59 @@ def test_parts_make_up_the_batch_and_weigh_what_they_have(size: int, count: int)
     assert all(len(part.indices) >= 1 for part in parts)
     for part in parts:
         assert part.fraction == (len(part.indices) / count if part.counts else 0)
+
+
+# What `accelerate launch` 1.15 puts into the environment of every process, read off with --multi_gpu, which leaves the ranks to
+# torch.distributed.run, and with --cpu --mpirun_hostfile, which leaves them to mpirun.
+ACCELERATE = {
+    "ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO", "ACCELERATE_DYNAMO_MODE": "default",
+    "ACCELERATE_DYNAMO_USE_FULLGRAPH": "False", "ACCELERATE_DYNAMO_USE_DYNAMIC": "False",
+    "MASTER_ADDR": "127.0.0.1",
+}  # fmt: skip
+BY_MPI = {"ACCELERATE_USE_CPU": "True", "KMP_AFFINITY": "granularity=fine,compact,1,0", "KMP_BLOCKTIME": "1"}
+OPEN_MPI = "OMPI_COMM_WORLD_{}", "OMPI_COMM_WORLD_LOCAL_{}"
+
+
+def _placed(launcher: str, rank: int) -> dict[str, str]:
+    place = {"RANK": str(rank), "SIZE": "2"}
+    if launcher == "torch.distributed.run":
+        elastic = {"GROUP_RANK": "0", "ROLE_RANK": str(rank), "TORCHELASTIC_RUN_ID": "none"}
+        local = {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+        return {**ACCELERATE, **elastic, **local, "RANK": str(rank), "WORLD_SIZE": "2"}
+    ranks = {form.format(name): value for form in OPEN_MPI for name, value in place.items()}
+    return {**ACCELERATE, **BY_MPI, **ranks}
+
+
+@pytest.mark.parametrize("launcher", ["torch.distributed.run", "mpirun"])
+def test_processes_that_accelerate_launches_end_with_the_weights_of_one(
+    launcher: str, trained: Any, nursery: Nursery, tmp_path: Path
+) -> None:
+    port = free_port()
+    children = [
+        nursery.start(
+            str(tmp_path),
+            cwd=tmp_path,
+            call="processes_support:train",
+            environment={**_placed(launcher, rank), "MASTER_PORT": port},
+        )
+        for rank in range(2)
+    ]
+    for child in children:
+        assert child.wait() == 0, child.err
+    ours = torch.load(tmp_path / "2-0.pt")
+    for name, tensor in trained(2, 0)["net"].items():
+        assert torch.equal(tensor, ours["net"][name]), name
+    assert (tmp_path / "2-1.pt").exists()
+
+
+def test_what_accelerate_does_not_start_is_missed() -> None:
+    alone = {**ACCELERATE, **BY_MPI, "MASTER_PORT": "29500"}  # accelerate launch --cpu --num_processes 2
+    assert launched(alone) == ALONE
+    assert "started one process only" in str(why_alone(alone))
+    assert why_alone({}) is None
+    assert why_alone({**_placed("mpirun", 1), "MASTER_PORT": "1"}) is None
+    assert why_alone({**alone, "RANK": "0", "WORLD_SIZE": "1"}) is None
+    assert launched({**_placed("mpirun", 1), "MASTER_PORT": "1"}) == Processes(1, 2, 1, 2)
 
 
 PLACE = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "a", "MASTER_PORT": "1"}

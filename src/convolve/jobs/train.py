@@ -40,7 +40,7 @@ from convolve.ops.precision import current_precision
 from convolve.ops.precision import precision as precision_of
 from convolve.training.fit import fit, seconds_per_epoch
 from convolve.training.measure import measure
-from convolve.training.processes import LostProcessError, Processes, joined, launched
+from convolve.training.processes import LostProcessError, Processes, joined, launched, why_alone
 from convolve.training.records import Epoch, Observer, Silent, State
 
 
@@ -217,6 +217,8 @@ def _run(
     if saved is not None:
         say_resumed(log, saved, processes.size)
     say_choices(log, setup)
+    if (why := why_alone()) is not None:
+        log.say(f"          {why} (docs/training-on-many-machines.md)")
     if processes.size > 1:
         say_divided(log, setup.net, processes.size)
     net, data, options = setup.net, setup.data, setup.options

@@ -1,8 +1,8 @@
 """Several processes that train one network: who we are, our part of a batch, and what is summed with the others.
 
-torchrun, `accelerate launch` and most schedulers tell a process its place by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT;
-without them it is alone, and everything here is a plain value. Every process holds the whole network and computes its part of
-each batch; a part weighs as many images as it has. Sums come back with the same bits everywhere, so the copies stay equal.
+torchrun, `accelerate launch` and most schedulers tell a process its place by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT,
+mpirun by names of its own; without them it is alone, and everything here is a plain value. Every process holds the whole network and
+computes its part of each batch; a part weighs as many images as it has. Sums come back with the same bits everywhere, so the copies stay equal.
 A process that is gone is noticed by the next sum: at once where its connections break, after PATIENCE where it only hangs.
 """
 
@@ -22,7 +22,14 @@ from torch import Tensor, distributed, nn
 from convolve.errors import ConvolveError, InputError, UsageError
 
 PATIENCE = timedelta(minutes=10)  # longer than whatever the first process does while the others wait
-PLACE = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+MASTER = ("MASTER_ADDR", "MASTER_PORT")
+# What torchrun calls them, then Intel's MPI and MPICH, then Open MPI.
+NUMBERS = (
+    ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"),
+    ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"),
+    ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+)
 
 _T = TypeVar("_T")
 
@@ -205,13 +212,11 @@ def launched(environment: Mapping[str, str] | None = None) -> Processes:
     1
     """
     found = os.environ if environment is None else environment
-    if any(name not in found for name in PLACE):
+    said = [next((found[name] for name in names if found.get(name)), None) for names in NUMBERS]
+    if any(name not in found for name in MASTER) or said[0] is None or said[1] is None:
         return ALONE
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     try:
-        rank, size, local_rank, local_size = (
-            int(found.get(name) or found[names[i % 2]]) for i, name in enumerate(names)
-        )
+        rank, size, local_rank, local_size = (int(word or said[i % 2] or 0) for i, word in enumerate(said))
     except ValueError as error:
         raise UsageError(
             "RANK, WORLD_SIZE and their local twins are numbers", str(error), "start with torchrun"
@@ -220,6 +225,19 @@ def launched(environment: Mapping[str, str] | None = None) -> Processes:
         received = f"got RANK={rank}, WORLD_SIZE={size}"
         raise UsageError("a rank is below the number of processes", received, "start with torchrun")
     return Processes(rank, size, local_rank, local_size) if size > 1 else ALONE
+
+
+def why_alone(environment: Mapping[str, str] | None = None) -> str | None:
+    """Why there is one process although a launcher was told of several, or None. (accelerate 1.15 starts several on a CPU by mpirun only,
+    and says nothing.)"""
+    found = os.environ if environment is None else environment
+    if "ACCELERATE_USE_CPU" not in found or any(name not in found for name in MASTER) or launched(found) != ALONE:
+        return None
+    return (
+        None
+        if "WORLD_SIZE" in found
+        else "accelerate launch started one process only; for several on CPUs see torchrun"
+    )
 
 
 @contextmanager
@@ -251,7 +269,8 @@ def _connect(here: Processes) -> None:
     if cuda:
         torch.cuda.set_device(here.local_rank)
     try:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        distributed.init_process_group(backend, timeout=PATIENCE, rank=here.rank, world_size=here.size)
     except (RuntimeError, ValueError) as error:
         raise LostProcessError(
             "the processes of a run must reach each other",
