@@ -137,7 +137,7 @@ def test_the_kernels_touch_nothing_beside_their_operands(tile: int, at_end: bool
 @pytest.mark.parametrize("rows", kernels.rows())
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_every_cut_gives_the_same_bits(rows: int, parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for text in ("3x17x9x13 k70 3x3 p1", "2x6x7x30 k8 3x3 p1 g2 float64"):
+    for text in ("3x17x9x13 k70 3x3 p1", "2x6x7x30 k8 3x3 p1 g2 float64", "2x17x9x9 k40 4x3 s2 p1 transposed"):
         problem = ConvProblem.parse(text)
         a, b, bias = operands(problem)
         first = winograd.run(6, problem, a, b, bias)

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convolve.geometry import Window
 from convolve.kernels.minimal_filtering import TAPS, Matrix, matrices
 from convolve.kernels.winograd import STRIDES, TILES
 from convolve.ops import roles, winograd_call
@@ -44,11 +43,11 @@ def why_not(tile: int, problem: ConvProblem) -> str | None:
         return "it needs dilation 1"
     stride, *others = window.stride
     if stride not in STRIDES or any(other != stride for other in others):
-        return f"it needs stride 1, or 2 along both axes, not {'x'.join(map(str, window.stride))}"
+        return "it needs stride 1 or 2, the same along each axis"
     taps, *others = winograd_call.taps_of(problem)
     if taps not in TAPS or any(other != taps for other in others) or (stride == 1 and len(set(window.kernel)) > 1):
-        least, most = stride * (TAPS[0] - 1) + 1, stride * TAPS[-1]
-        return f"at stride {stride} its kernels have {least} to {most} taps along an axis, as many in the phases of both, not {_text(window)}"
+        served = " or ".join(str(t) if stride == 1 else f"{stride * (t - 1) + 1} to {stride * t}" for t in TAPS)
+        return f"at stride {stride} its kernels have {served} taps along each axis, not {'x'.join(map(str, window.kernel))}"
     return None if stride == 1 else _why_no_phases(tile, problem)
 
 
@@ -160,10 +159,6 @@ def _cost(tile: int, problem: ConvProblem, transformed: bool = False) -> Cost:
     macs = products * counts * k * c // g
     slower = 2.5 if problem.dtype == "float64" else 1.0
     return Cost(1e-4 + slower * (elements * 3e-9 + macs / 5e10), 4 * 3 * elements)
-
-
-def _text(window: Window) -> str:
-    return "x".join(map(str, window.kernel))
 
 
 def _row(tile: int, name: str, why_not_automatic: str | None) -> Algorithm:
