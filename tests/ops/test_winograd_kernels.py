@@ -74,7 +74,9 @@ def operands(problem: ConvProblem) -> tuple[Tensor, Tensor, Tensor]:
     return a, b, torch.randn(problem.result_shape[1], dtype=dtype, generator=generator)
 
 
-def check(tile: int, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None, got: Tensor | None = None) -> None:
+def check(
+    tile: int, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None, got: Tensor | None = None
+) -> None:
     double = replace(problem, dtype="float64")
     want = torch_row.run(double, a.double(), b.double(), None if bias is None else bias.double())
     got = ROWS[tile].run(problem, a, b, bias) if got is None else got
@@ -114,7 +116,9 @@ def test_every_tail_of_rows_and_columns(tile: int) -> None:
 
 @pytest.mark.parametrize("tile", ROWS)
 @pytest.mark.parametrize("at_end", [True, False])
-def test_the_kernels_touch_nothing_beside_their_operands(tile: int, at_end: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernels_touch_nothing_beside_their_operands(
+    tile: int, at_end: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def between_pages(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         order = sorted(range(len(shape)), key=lambda axis: -strides[axis])
         dense = guarded([shape[axis] for axis in order], dtype, at_end)

@@ -352,7 +352,9 @@ def _rows(n: int, pitch: int, indent: int) -> str:
 
 
 def _guarded(text: str, m: int, indent: int) -> str:
-    lines = [line for i in range(m) for line in (f"if top <= {i} and {i} < bottom:", "    " + text.replace("#", str(i)))]
+    lines = [
+        line for i in range(m) for line in (f"if top <= {i} and {i} < bottom:", "    " + text.replace("#", str(i)))
+    ]
     return "\n".join(" " * indent + line for line in lines)
 
 
@@ -368,7 +370,7 @@ def weights_source(m: int, taps: int) -> str:
             f"    here{r} = place + ((top + {r} * turn) * kernel_w + column) * tap_step",
             f"i{r} = load(strip, here{r})",
         ]
-    loads = "\n".join(" " * 24 + line for line in loads)
+    loaded_taps = "\n".join(" " * 24 + line for line in loads)
     keeps = "\n".join(f"{' ' * 24}store(temp, ({i} * {taps} + s) * LANES, o{i})" for i in range(n))
     again = "\n".join(f"{' ' * 24}i{s} = load(temp, (i * {taps} + {s}) * LANES)" for s in range(taps))
     stores = "\n".join(f"{' ' * 24}store(to, ({n} * i + {j}) * u_element, o{j})" for j in range(n))
@@ -417,7 +419,7 @@ def kernel(arguments):
                     for s in range({taps}):
                         column = left + s * turn
                         whole_column = c < some and 0 <= column and column < kernel_w
-{loads}
+{loaded_taps}
 {kernel}
 {keeps}
                     for i in range({n}):

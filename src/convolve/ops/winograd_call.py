@@ -1,8 +1,9 @@
 """One call of Winograd's kernels: how the work is cut into blocks, and everything but the addresses packed once per problem and layout.
 
 What the kernels do stands in convolve/kernels/winograd.py. The input gradient is the same convolution over a weight that is read
-turned around, with its channels swapped. A stride goes by phases: `_axis` says over which positions. The cut comes from a small model of the caches, fitted on Zen 4: the smallest blocks of tiles
-that fill the register tile, since the hardware brings the weights of each block in time, unless these come from memory.
+turned around, with its channels swapped. A stride goes by phases: `_axis` says over which positions. The cut comes from a small model
+of the caches, fitted on Zen 4: the smallest blocks of tiles that fill the register tile, since the hardware brings the weights of each
+block in time, unless these come from memory.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ class _Sizes(NamedTuple):
 
     @property
     def panels(self) -> int:
-        return -(-self.up**2 * -(-self.filters // self.lanes) // kernels.VECTORS)
+        return -(-(self.up**2) * -(-self.filters // self.lanes) // kernels.VECTORS)
 
     @property
     def panel_size(self) -> int:
@@ -242,9 +243,7 @@ def _plan(tile: int, problem: ConvProblem, a: Tensor, prepared: bool) -> _Plan:
     if found is None or found.problem is not problem:
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
-        found = _PLANS[key] = _planned(
-            tile, problem, a.stride(), blocks(tile, problem, threads, prepared), threads
-        )
+        found = _PLANS[key] = _planned(tile, problem, a.stride(), blocks(tile, problem, threads, prepared), threads)
     return found
 
 
@@ -342,7 +341,9 @@ def run(tile: int, problem: ConvProblem, a: Tensor, w: Tensor, bias: Tensor | No
     return _run(plan, a, scratch, bias, scratch + packed_bytes)
 
 
-def run_prepared(tile: int, problem: ConvProblem, a: Tensor, packed: Tensor, bias: Tensor | None) -> tuple[Tensor, bool]:
+def run_prepared(
+    tile: int, problem: ConvProblem, a: Tensor, packed: Tensor, bias: Tensor | None
+) -> tuple[Tensor, bool]:
     """The same with what `prepare` returned."""
     plan = _plan(tile, problem, a, prepared=True)
     return _run(plan, a, packed.data_ptr(), bias, engine.scratch(plan.scratch_bytes))
