@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import threading
@@ -117,15 +118,15 @@ def test_the_transform_refuses_ranges_it_cannot_hold_and_auto_goes_on() -> None:
 
 
 def test_winograd_matrices_are_exact_and_the_usual_ones() -> None:
-    for m in minimal_filtering.POINTS:
-        a_t, g, b_t = winograd.matrices(m)
-        size = m + 2
+    for size, taps in itertools.product(minimal_filtering.POINTS, minimal_filtering.TAPS):
+        m = size - taps + 1
+        a_t, g, b_t = winograd.matrices(m, taps)
         for i in range(m):
-            for tap in range(3):
+            for tap in range(taps):
                 for d in range(size):  # the bilinear form is y[i] = sum over taps of d[i + tap] g[tap], exactly
                     total = sum((a_t[i][e] * g[e][tap] * b_t[e][d] for e in range(size)), Fraction(0))
                     assert total == int(d == i + tap)
-    assert minimal_filtering.POINTS[4] == (0, Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2))
+    assert minimal_filtering.POINTS[6] == (0, Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2))
 
 
 def test_good_points_are_what_makes_f4_accurate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,13 +135,13 @@ def test_good_points_are_what_makes_f4_accurate(monkeypatch: pytest.MonkeyPatch)
 
     def worst() -> float:
         problem = ConvProblem.parse("1x256x20x20 k4 3x3")
-        y = winograd.run_transformed(4, problem, x, winograd.transform_weight(4, problem, w), None)
+        y = winograd.run_transformed(6, problem, x, winograd.transform_weight(6, problem, w), None)
         return float((y - exact).abs().max() / exact.square().mean().sqrt())
 
     ours = worst()
     usual = tuple(map(Fraction, (0, 1, -1, 2, -2)))
     winograd.matrices.cache_clear()
-    monkeypatch.setitem(minimal_filtering.POINTS, 4, usual)
+    monkeypatch.setitem(minimal_filtering.POINTS, 6, usual)
     assert worst() > 2 * ours
     winograd.matrices.cache_clear()
 
@@ -353,11 +354,11 @@ def test_a_precision_block_restricts_the_choice_and_why_says_so() -> None:
 
 
 def test_why_prints_every_row_with_its_reason_seconds_and_memory() -> None:
-    why = convolve.why("8x64x56x56 k64 3x3 s2 p1")
+    why = convolve.why("8x64x56x56 k64 3x3 s1 p2 d2")
     assert [a.algorithm for a in why.answers] == [row.name for row in ALGORITHMS]
     text = str(why)
-    assert text.splitlines()[0] == "8x64x56x56 k64 3x3 s2 p1 -> 8x64x28x28, 231,211,008 macs"
-    assert "it needs stride 1 and dilation 1" in text
+    assert text.splitlines()[0] == "8x64x56x56 k64 3x3 s1 p2 d2 -> 8x64x56x56, 924,844,032 macs"
+    assert "it needs dilation 1" in text
     assert f"> {why.chosen} " in text
     assert sum(a.chosen for a in why.answers) == 1
     for answer in why.answers:
@@ -371,7 +372,7 @@ def test_why_prints_every_row_with_its_reason_seconds_and_memory() -> None:
             assert answer.reason == reason
     found = json.loads(json.dumps(why.to_json()))
     assert found["chosen"] == why.chosen
-    assert found["result"] == [8, 64, 28, 28]
+    assert found["result"] == [8, 64, 56, 56]
     assert (found["macs"], found["macs_valid"]) == (why.problem.macs, why.problem.macs_valid)
     assert "GiB" in str(convolve.why("8x256x224x224 k256 3x3 p1"))
 

@@ -370,7 +370,7 @@ ERRORS = [
     (lambda: convolve.conv2d(X, W, padding_mode="reflct"), UnknownNameError, "unknown padding_mode; got 'reflct'; use reflect"),
     (lambda: convolve.conv2d(X, W, group_order="interlaced"), UnknownNameError, "unknown group_order; got 'interlaced'; use interleaved"),
     (lambda: convolve.conv2d(X, W, algorithm="winograt"), UnknownNameError, "unknown algorithm; got 'winograt'; use winograd"),
-    (lambda: convolve.conv2d(X, W, stride=2, algorithm="winograd"), DeclinedError, "algorithm 'winograd' cannot compute this convolution; got 1x6x5x5 k4 3x3 s2 p0: it needs stride 1 and dilation 1; use algorithm='auto'"),
+    (lambda: convolve.conv2d(X, W, dilation=2, algorithm="winograd"), DeclinedError, "algorithm 'winograd' cannot compute this convolution; got 1x6x5x5 k4 3x3 s1 p0 d2: it needs dilation 1; use algorithm='auto'"),
     (lambda: convolve.conv2d(X.long(), W.long(), algorithm="fft"), DeclinedError, "a transform is not exact, and int64 must be"),
     (lambda: convolve.conv2d(X, torch.rand(4, 6, 3, 3), algorithm="separable"), DeclinedError, "not every kernel is of rank one"),
     (lambda: convolve.conv2d(X, W, padding=5, padding_mode="reflect"), ShapeError, "reflect padding repeats elements of the input, so it cannot exceed the size minus one; got padding (5, 5) on size 5 along axis 2; pad by at most 4"),

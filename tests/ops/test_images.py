@@ -18,7 +18,8 @@ from convolve.kernels.machine import machine
 from convolve.ops import direct_call, engine
 from convolve.ops.algorithms import images, reference, torch_row
 from convolve.problem import ROLES, ConvProblem
-from guard_pages import guarded, guarded_like
+from guard_pages import guarded_like
+from kernels_support import guard_allocations
 
 pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
 
@@ -76,14 +77,7 @@ def test_the_row_computes_what_torch_computes_in_float64(seed: int) -> None:
 
 @pytest.mark.parametrize("at_end", [True, False])
 def test_the_row_touches_nothing_beside_its_operands(at_end: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def between_pages(shape: tuple[int, ...], _: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        return guarded(list(shape), dtype, at_end)
-
-    def scratch(size: int) -> int:
-        return guarded([-(-size // 64) * 64], torch.uint8, at_end).fill_(255).data_ptr()  # NaN until written
-
-    monkeypatch.setattr(direct_call.torch, "empty_strided", between_pages)
-    monkeypatch.setattr(engine, "scratch", scratch)
+    guard_allocations(monkeypatch, at_end)
     for problem in problems(9, 60):
         a, b, bias = operands(problem)
         given = None if bias is None else guarded_like(bias, at_end)

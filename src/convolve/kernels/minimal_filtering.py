@@ -1,9 +1,10 @@
-"""The matrices of Winograd's minimal filtering F(m, 3), from exact fractions.
+"""The matrices of Winograd's minimal filtering F(m, r), from exact fractions.
 
-    y = A^T [ (G g) * (B^T d) ]          m outputs from a tile d of m + 2 inputs and a kernel g of 3 taps, with m + 2 products
+    y = A^T [ (G g) * (B^T d) ]          m outputs of a kernel g of r taps from a tile d of m + r - 1 inputs, with as many products
 
 Interpolation at the points 0, +-a, ... and infinity gives them (Toom-Cook, transposed). Sources: Winograd 1980; Lavin & Gray 2015
-(arXiv 1509.09308). The points decide the error: those of F(4), 0, +-5/8, +-3/2, are five times more accurate than the usual 0, +-1, +-2.
+(arXiv 1509.09308). The points decide the error: those of a tile of 6, 0, +-5/8, +-3/2, are five times more accurate than the usual 0, +-1,
++-2. They belong to the tile, and so does B^T: F(4, 3) and F(5, 2) transform the same tiles of 6 inputs alike.
 """
 
 from __future__ import annotations
@@ -12,32 +13,33 @@ import math
 from fractions import Fraction
 from functools import lru_cache
 
-TAPS = 3
+TAPS = (2, 3)
 POINTS: dict[int, tuple[Fraction, ...]] = {
-    2: (Fraction(0), Fraction(1), Fraction(-1)),
-    4: (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
-    6: (Fraction(0), *(sign * a for a in (Fraction(1), Fraction(1, 2), Fraction(2)) for sign in (1, -1))),
+    4: (Fraction(0), Fraction(1), Fraction(-1)),
+    6: (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
+    8: (Fraction(0), *(sign * a for a in (Fraction(1), Fraction(1, 2), Fraction(2)) for sign in (1, -1))),
 }
+"""By the tile's size."""
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
 
-@lru_cache(maxsize=8)
-def matrices(m: int) -> tuple[Matrix, Matrix, Matrix]:
-    """A^T (m, m + 2), G (m + 2, 3) and B^T (m + 2, m + 2), exactly.
+@lru_cache(maxsize=16)
+def matrices(m: int, taps: int = 3) -> tuple[Matrix, Matrix, Matrix]:
+    """A^T (m, tile), G (tile, taps) and B^T (tile, tile), exactly; tile = m + taps - 1.
 
     >>> [[str(number) for number in row] for row in matrices(2)[0]]
     [['1', '1', '1', '0'], ['0', '1', '-1', '1']]
     """
-    points = POINTS[m]
-    size = m + TAPS - 1
+    size = m + taps - 1
+    points = POINTS[size]
     assert len(points) == size - 1, "all points but the one at infinity"
 
     def power_rows(count: int) -> list[list[Fraction]]:
         return [[a**i for a in points] + [Fraction(int(i == count - 1))] for i in range(count)]
 
     scale = [math.prod((a - b for b in points if b != a), start=Fraction(1)) for a in points] + [Fraction(1)]
-    g = zip(*power_rows(TAPS), strict=True)
+    g = zip(*power_rows(taps), strict=True)
     g_scaled = tuple(tuple(entry / divisor for entry in row) for row, divisor in zip(g, scale, strict=True))
     without = [_polynomial([b for b in points if b != a]) for a in points]
     b_rows = [(*coefficients, *[Fraction(0)] * (size - len(coefficients))) for coefficients in without]

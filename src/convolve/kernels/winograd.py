@@ -1,6 +1,6 @@
-"""Winograd's minimal filtering F(m x m, 3 x 3) in blocks of tiles that stay in the caches; channels are the lanes of a vector.
+"""Winograd's minimal filtering F(m x m, r x r) in blocks of tiles that stay in the caches; channels are the lanes of a vector.
 
-Idea. A tile of (m + 2) x (m + 2) inputs gives m x m outputs; the transforms turn its convolution into one product per element, so
+Idea. A tile of (m + r - 1)^2 inputs gives m x m outputs; the transforms turn its convolution into one product per element, so
 that, over all tiles, channels and filters, element e is one matrix product M[e] = V[e] U[e] (ops/algorithms/winograd.py):
 
     weights    U[panel][e][c][a panel of filters] = G w G^T         once per call, or kept by the caller
@@ -11,6 +11,12 @@ that, over all tiles, channels and filters, element e is one matrix product M[e]
 Every thread takes blocks of tiles through the last three steps, so V and M are its own and never leave its caches: kernel `driver`
 calls the other three. Transforms go along the columns of a run of tiles first, which neighbours share, and then along the rows.
 Maps whose channels do not lie side by side are transposed in registers on the way in and out, LANES x LANES at a time.
+
+A stride of 2 goes by phases. Of a convolution, `down`: every second input, from the first or the second on, along both axes, are four
+maps, and their sums one convolution of stride 1 over four times the channels, with half the taps. Of a transposed one, `up`: every
+second result is a convolution of its own, so that it is one of stride 1 with four times the filters, whose results interleave; the
+two vectors of a panel are the even and the odd columns of the same filters, and meet in a strip before they are written. No map is
+rearranged beforehand or afterwards.
 
 Traffic per tile and vector of channels, F(4): 16 new inputs read, 36 vectors of V written, and read once per panel; 36 of M
 written and read; the products do 36 multiply-adds of vectors per filter of a vector. A vector of U is read once per block of tiles.
@@ -30,11 +36,12 @@ from fractions import Fraction
 
 from convolve.kernels.cache import Kernel
 from convolve.kernels.machine import machine
-from convolve.kernels.minimal_filtering import Matrix, matrices
+from convolve.kernels.minimal_filtering import TAPS, Matrix, matrices
 from convolve.kernels.preamble import HEADER, PREAMBLE
 
-SIZES = (2, 4)
-"""m: outputs of a tile along an axis."""
+TILES = (4, 6)
+"""Inputs of a tile along an axis."""
+STRIDES = (1, 2)
 
 VECTORS = 2
 """Vectors of filters in a panel."""
@@ -53,10 +60,14 @@ ARGUMENTS = (
     "x", "u", "bias", "y", "flags", "scratch",  # addresses; bias may be 0; flags: of each thread, 0 or NaN
     "forward", "product", "inverse",  # addresses of kernels
     "elements",  # of a tile
+    "outputs", "run_length",  # of a tile along an axis; how many neighbours are transformed at once
     "thread_size",  # of each thread's scratch
     "batch", "groups", "channels", "filters",
+    "depth", "panels",  # products in a sum; panels of filters: with all phases
     "x_n", "x_c", "x_h", "x_w", "size_h", "size_w", "before_h", "before_w",
     "y_n", "y_k", "y_h", "y_w", "out_h", "out_w",
+    "down", "up",  # phases along an axis, of inputs and of results
+    "skip_h", "skip_w",  # results of the first position that there are not: they belong to its first phases
     "tile_rows", "tile_columns",  # tiles of a map
     "tiles", "rows",  # tiles of a block, of the products' register tile
     "parts",  # shares of the filters
@@ -66,8 +77,13 @@ ARGUMENTS = (
 BLOCK = ("v", "m", "temp", "finite", "first_tile", "count", "group", "panel")
 WEIGHTS_ARGUMENTS = (
     "w", "u", "scratch", "thread_size", "groups", "channels", "filters",
-    "w_g", "w_k", "w_c", "w_r", "w_s",
+    "w_g", "w_k", "w_c", "w_r", "w_s", "kernel_h", "kernel_w",
     "flipped",  # 1: the kernel is turned around
+    "depth", "panels",  # as above
+    "vectors",  # of filters, without phases
+    "phases", "phase_h_step", "phase_w_step",  # along an axis; from one to the next in u
+    "vector_step",  # from one vector of filters to the next, in vectors of panels
+    "whole",  # 1: channels are filled up with zeros to whole vectors
 )  # fmt: skip
 PRODUCT_ARGUMENTS = ("v", "u", "m", "channels", "v_block", "passes")
 
@@ -117,14 +133,19 @@ def run_length(m: int, lanes: int) -> int:
     return (2 * lanes - 2) // m
 
 
-def scratch_elements(m: int, lanes: int) -> int:
-    """Of a thread, besides V and M: two strips of a run, two vectors, and what other kernels are told."""
-    return 2 * (m + 2) * _pitch(m, lanes) + 2 * lanes + 2 * _TOLD
+def scratch_elements(tile: int, lanes: int) -> int:
+    """Of a thread, besides V and M: two strips of a run, one of them with its phases, two vectors, and what other kernels are told."""
+    return (1 + STRIDES[-1]) * tile * _pitch(lanes) + 2 * lanes + 2 * _TOLD
 
 
-def _pitch(m: int, lanes: int) -> int:
-    """Elements of one row of a strip."""
-    return (m * run_length(m, lanes) + 2) * lanes
+def _pitch(lanes: int) -> int:
+    """Elements of one row of a strip, of one phase; odd in lines."""
+    return (2 * lanes + 1) * lanes
+
+
+def weights_scratch(tile: int, kernel: int, lanes: int) -> int:
+    """Of a thread, to transform the weights: `kernel` taps of a square of channels and filters, a kernel on its way, and zeros."""
+    return (kernel * lanes + tile * TAPS[-1] + 1) * lanes
 
 
 def driver_source() -> str:
@@ -146,9 +167,8 @@ def kernel(arguments):
         block[i] = arguments[i]
     block[{places["v"]}], block[{places["m"]}] = address(v), address(m)
     block[{places["temp"]}], block[{places["finite"]}] = address(temp), address(finite)
-    told[{product["channels"]}], told[{product["v_block"]}] = channels, tiles * LANES
-    panels = (filters + {VECTORS} * LANES - 1) // ({VECTORS} * LANES)
-    u_element = (channels * {VECTORS} + 1) * LANES
+    told[{product["channels"]}], told[{product["v_block"]}] = depth, tiles * LANES
+    u_element = (depth * {VECTORS} + 1) * LANES
     all_tiles = batch * tile_rows * tile_columns
     blocks = (all_tiles + tiles - 1) // tiles
     tasks = groups * parts * blocks
@@ -171,100 +191,123 @@ def kernel(arguments):
 """
 
 
-def forward_source(m: int, lanes: int) -> str:
-    """The kernel that transforms the inputs of a block of tiles."""
-    n, pitch, run = m + 2, _pitch(m, lanes), run_length(m, lanes)
-    transformed = transform(matrices(m)[2], "i", "o", 16)
-    kept = _each(f"store(temp, # * {pitch} + (left + j) * LANES, o#)", n, 16)
+def forward_source(n: int, lanes: int) -> str:
+    """The kernel that transforms the inputs of a block of tiles, n along an axis."""
+    pitch = _pitch(lanes)
+    wide = STRIDES[-1] * pitch
+    transformed = transform(matrices(n - TAPS[-1] + 1)[2], "i", "o", 20)
+    kept = _each(f"store(temp, # * {pitch} + (left + j) * LANES, o#)", n, 20)
     return f"""
 def kernel(arguments):
 {_unpack((*ARGUMENTS, *BLOCK))}
     v, temp = pointer(v), pointer(temp)
     strip = shift(temp, {n * pitch})
-    zeros = shift(strip, {n * pitch})
+    zeros = shift(strip, {n * wide})
     store(zeros, 0, zero())
+    blocks = (channels + LANES - 1) // LANES
     t = 0
     while t < count:
-{_run(run, 8)}
-        first_h, first_w = row * {m} - before_h, column * {m} - before_w
-        columns = run * {m} + 2
-        left = min(max(-first_w, 0), columns)
-        right = max(min(size_w - first_w, columns), left)
-        corner = shift(pointer(x), n * x_n + group * channels * x_c + first_h * x_h + (first_w + left) * x_w)
-        for b in range(0, channels, LANES):
-            lanes = min(LANES, channels - b)
-            here = shift(corner, b * x_c)
-{_rows(n, pitch, 12)}
-            for i in range({n}):
-                clear(shift(temp, i * {pitch}), left)
-                clear(shift(temp, i * {pitch} + right * LANES), columns - right)
-            if x_c != 1 or lanes == LANES:
-                for j in range(right - left):
-{_each("i# = load(row#, j * step#)", n, 20)}
-{_indented(transformed, 4)}
-{_indented(kept, 4)}
-            else:
-                for j in range(right - left):
-{_each("i# = load_first(row#, j * step#, lanes)", n, 20)}
-{_indented(transformed, 4)}
-{_indented(kept, 4)}
-            for q in range(run):
-                for i in range({n}):
-                    place = shift(temp, i * {pitch} + q * {m} * LANES)
-                    there = shift(v, {n} * i * v_element + b * tiles + (t + q) * LANES)
-{_each("i# = load(place, # * LANES)", n, 20)}
-{_indented(transformed, 4)}
-{_each("store(there, # * v_element, o#)", n, 20)}
+{_run(8)}
+        columns = run * outputs + {n} - outputs
+        for phase_h in range(down):
+            first_h, first_w = down * row * outputs - before_h + phase_h, down * column * outputs - before_w
+            begin = min(max(-first_w, 0), down * columns)
+            end = max(min(size_w - first_w, down * columns), begin)
+            corner = shift(pointer(x), n * x_n + group * channels * x_c + first_h * x_h + (first_w + begin) * x_w)
+            for b in range(0, channels, LANES):
+                lanes = min(LANES, channels - b)
+                here = shift(corner, b * x_c)
+{_rows(n, wide, 16)}
+                for phase_w in range(down):
+                    left = (begin - phase_w + down - 1) // down
+                    right = (end - phase_w + down - 1) // down
+                    for i in range({n}):
+                        clear(shift(temp, i * {pitch}), left)
+                        clear(shift(temp, i * {pitch} + right * LANES), columns - right)
+                    first = down * left + phase_w - begin
+{_each("begin# = shift(row#, first * step#)", n, 20)}
+{_each("hop# = down * step#", n, 20)}
+                    if x_c != 1 or lanes == LANES:
+                        for j in range(right - left):
+{_each("i# = load(begin#, j * hop#)", n, 28)}
+{_indented(transformed, 8)}
+{_indented(kept, 8)}
+                    else:
+                        for j in range(right - left):
+{_each("i# = load_first(begin#, j * hop#, lanes)", n, 28)}
+{_indented(transformed, 8)}
+{_indented(kept, 8)}
+                    there = shift(v, ((phase_h * down + phase_w) * blocks * LANES + b) * tiles + t * LANES)
+                    for q in range(run):
+                        for i in range({n}):
+                            place = shift(temp, i * {pitch} + q * outputs * LANES)
+                            element = shift(there, {n} * i * v_element + q * LANES)
+{_each("i# = load(place, # * LANES)", n, 28)}
+{_indented(transformed, 8)}
+{_each("store(element, # * v_element, o#)", n, 28)}
         t += run
 """
 
 
-def inverse_source(m: int, lanes: int) -> str:
+def inverse_source(m: int, taps: int, lanes: int) -> str:
     """The kernel that writes the results of a block of tiles and a panel, and notes whether all are finite."""
-    n, pitch, run = m + 2, _pitch(m, lanes), run_length(m, lanes)
-    transformed = transform(matrices(m)[0], "i", "o", 20)
+    n, pitch = m + taps - 1, _pitch(lanes)
+    wide = STRIDES[-1] * pitch
+    transformed = transform(matrices(m, taps)[0], "i", "o", 20)
     return f"""
 def kernel(arguments):
 {_unpack((*ARGUMENTS, *BLOCK))}
     m, temp = pointer(m), pointer(temp)
     strip = shift(temp, {n * pitch})
     good = load(pointer(finite), 0)
-    for p in range({VECTORS}):
-        k = (panel * {VECTORS} + p) * LANES
-        lanes = min(LANES, filters - k)
-        if lanes <= 0:
-            continue
-        constant = zero()
-        if bias != 0:
-            constant = load_first(pointer(bias), group * filters + k, lanes)
-        results = shift(m, p * LANES)
-        t = 0
-        while t < count:
-{_run(run, 12)}
-            some_rows = min({m}, out_h - row * {m})
-            columns = min(run * {m}, out_w - column * {m})
+    hop_h, hop_w = up * y_h, up * y_w
+    t = 0
+    while t < count:
+{_run(8)}
+        first_h, first_w = up * row * {m} - skip_h, up * column * {m} - skip_w  # in the result, of phase 0
+        for p in range({VECTORS}):
+            k, phase_h, phase_w = (panel * {VECTORS} + p) * LANES, 0, 0
+            if up > 1:
+                k, phase_h, phase_w = panel // up * LANES, panel % up, p
+            lanes = min(LANES, filters - k)
+            if lanes <= 0:
+                continue
+            constant = zero()
+            if bias != 0:
+                constant = load_first(pointer(bias), group * filters + k, lanes)
+            h, w = first_h + phase_h, first_w + phase_w
+            top, left = 0, 0  # what lies before them is no result
+            if h < 0:
+                top = 1
+            if w < 0:
+                left = 1
+            bottom = min({m}, (out_h - h + up - 1) // up)
+            right = min(run * {m}, (out_w - w + up - 1) // up)
+            results = shift(m, t * {VECTORS} * LANES + p * LANES)
             for q in range(run):
                 for i in range({n}):
-                    place = shift(results, {n} * i * m_element + (t + q) * {VECTORS} * LANES)
+                    place = shift(results, {n} * i * m_element + q * {VECTORS} * LANES)
 {_each("i# = load(place, # * m_element)", n, 20)}
 {transformed}
 {_each(f"store(temp, i * {pitch} + (q * {m} + #) * LANES, o#)", m, 20)}
-            out = shift(pointer(y), n * y_n + (group * filters + k) * y_k + row * {m} * y_h + column * {m} * y_w)
-            for j in range(columns):
+            out = shift(pointer(y), n * y_n + (group * filters + k) * y_k + h * y_h + w * y_w)
+            for j in range(left, right):
 {_each(f"i# = load(temp, # * {pitch} + j * LANES)", n, 16)}
 {textwrap.indent(textwrap.dedent(transformed), " " * 16)}
 {_each("o# = add(o#, constant)", m, 16)}
 {_each("good = fma(o#, zero(), good)", m, 16)}
                 if y_k != 1:
-{_each(f"store(strip, # * {pitch} + j * LANES, o#)", m, 20)}
+{_each(f"store(strip, # * {wide} + (up * j + phase_w) * LANES, o#)", m, 20)}
                 elif lanes == LANES:
-{_guarded("store(out, # * y_h + j * y_w, o#)", m, 20)}
+{_guarded("store(out, # * hop_h + j * hop_w, o#)", m, 20)}
                 else:
-{_guarded("store_first(out, # * y_h + j * y_w, o#, lanes)", m, 20)}
-            if y_k != 1:
-                for i in range(some_rows):
-                    scatter(shift(strip, i * {pitch}), lanes, columns, shift(out, i * y_h), y_k)
-            t += run
+{_guarded("store_first(out, # * hop_h + j * hop_w, o#, lanes)", m, 20)}
+            if y_k != 1 and (up == 1 or p == {VECTORS - 1}):
+                begin, end = max(-first_w, 0), min(up * run * {m}, out_w - first_w)
+                out = shift(out, (begin - phase_w) * y_w)
+                for i in range(top, bottom):
+                    scatter(shift(strip, i * {wide} + begin * LANES), lanes, end - begin, shift(out, i * hop_h), y_k)
+        t += run
     store(pointer(finite), 0, good)
 """
 
@@ -282,58 +325,70 @@ def _unpack(names: Sequence[str]) -> str:
     return "\n".join(f"    {name} = arguments[{HEADER + i}]" for i, name in enumerate(names))
 
 
-def _run(longest: int, indent: int) -> str:
+def _run(indent: int) -> str:
     """The run of tiles that begins at tile t of the block: where it lies."""
     lines = (
         "tile = first_tile + t",
         "column, rest = tile % tile_columns, tile // tile_columns",
         "row, n = rest % tile_rows, rest // tile_rows",
-        f"run = min({longest}, tile_columns - column, count - t)",
+        "run = min(run_length, tile_columns - column, count - t)",
     )
     return "\n".join(" " * indent + line for line in lines)
 
 
 def _rows(n: int, pitch: int, indent: int) -> str:
-    """Where the input rows of a run are read, as row0, row1, … with their steps: in x, transposed in the strip, or zeros."""
+    """Where the input rows of a run and a phase are read, as row0, row1, … with their steps: in x, transposed in the strip, or zeros."""
     lines = []
     for i in range(n):
         lines += [
             f"row{i}, step{i} = shift(zeros, 0), 0",
-            f"if 0 <= first_h + {i} and first_h + {i} < size_h:",
-            f"    row{i}, step{i} = shift(here, {i} * x_h), x_w",
+            f"if 0 <= first_h + {i} * down and first_h + {i} * down < size_h:",
+            f"    row{i}, step{i} = shift(here, {i} * down * x_h), x_w",
             "    if x_c != 1:",
-            f"        gather(row{i}, x_c, x_w, lanes, right - left, shift(strip, {i * pitch}))",
+            f"        gather(row{i}, x_c, x_w, lanes, end - begin, shift(strip, {i * pitch}))",
             f"        row{i}, step{i} = shift(strip, {i * pitch}), LANES",
         ]
     return "\n".join(" " * indent + line for line in lines)
 
 
 def _guarded(text: str, m: int, indent: int) -> str:
-    lines = [line for i in range(m) for line in (f"if {i} < some_rows:", "    " + text.replace("#", str(i)))]
+    lines = [
+        line for i in range(m) for line in (f"if top <= {i} and {i} < bottom:", "    " + text.replace("#", str(i)))
+    ]
     return "\n".join(" " * indent + line for line in lines)
 
 
-def weights_source(m: int) -> str:
+def weights_source(m: int, taps: int) -> str:
     """The kernel that transforms the weights into panels."""
-    n = m + 2
-    kernel = transform(matrices(m)[1], "i", "o", 16)
-    loads = "\n".join(f"{' ' * 16}i{r} = load(strip, place + ({r} * 3 + s) * turn * tap_step)" for r in range(3))
-    keeps = "\n".join(f"{' ' * 16}store(temp, ({i} * 3 + s) * LANES, o{i})" for i in range(n))
-    again = "\n".join(f"{' ' * 16}i{s} = load(temp, (i * 3 + {s}) * LANES)" for s in range(3))
-    stores = "\n".join(f"{' ' * 16}store(to, ({n} * i + {j}) * u_element, o{j})" for j in range(n))
+    n = m + taps - 1
+    kernel = transform(matrices(m, taps)[1], "i", "o", 24)
+    loads = []
+    for r in range(taps):
+        loads += [
+            f"here{r} = nothing",
+            f"if whole_column and 0 <= top + {r} * turn and top + {r} * turn < kernel_h:",
+            f"    here{r} = place + ((top + {r} * turn) * kernel_w + column) * tap_step",
+            f"i{r} = load(strip, here{r})",
+        ]
+    loaded_taps = "\n".join(" " * 24 + line for line in loads)
+    keeps = "\n".join(f"{' ' * 24}store(temp, ({i} * {taps} + s) * LANES, o{i})" for i in range(n))
+    again = "\n".join(f"{' ' * 24}i{s} = load(temp, (i * {taps} + {s}) * LANES)" for s in range(taps))
+    stores = "\n".join(f"{' ' * 24}store(to, ({n} * i + {j}) * u_element, o{j})" for j in range(n))
     return f"""
 def kernel(arguments):
 {PREAMBLE}
 {_unpack(WEIGHTS_ARGUMENTS)}
+    all_taps = kernel_h * kernel_w
     strip = shift(pointer(scratch), thread * thread_size)
-    temp = shift(strip, 9 * LANES * LANES)
-    panels = (filters + {VECTORS} * LANES - 1) // ({VECTORS} * LANES)
-    vectors, blocks = panels * {VECTORS}, (channels + LANES - 1) // LANES
-    u_element = (channels * {VECTORS} + 1) * LANES
-    turn = 1 - 2 * flipped
+    temp = shift(strip, all_taps * LANES * LANES)
+    nothing = (all_taps * LANES + {n * taps}) * LANES
+    store(strip, nothing, zero())
+    blocks = (channels + LANES - 1) // LANES
+    u_element = (depth * {VECTORS} + 1) * LANES
+    turn = phases * (1 - 2 * flipped)
     # Taps side by side are transposed together, of one channel or of all; otherwise each tap for a block of channels.
-    together = w_s == 1 and w_r == 3
-    tap_step, c_step = (LANES, 9 * LANES) if together else (LANES * LANES, LANES)
+    together = w_s == 1 and w_r == kernel_w
+    tap_step, c_step = (LANES, all_taps * LANES) if together else (LANES * LANES, LANES)
     tasks = groups * vectors * blocks
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
         b, rest = task % blocks, task // blocks
@@ -341,24 +396,33 @@ def kernel(arguments):
         k, some = vector * LANES, min(LANES, channels - b * LANES)
         lanes = max(0, min(LANES, filters - k))
         here = shift(pointer(w), g * w_g + k * w_k + b * LANES * w_c)
-        if together and w_c == 9:
-            gather(here, w_k, 1, lanes, 9 * some, strip)
+        if together and w_c == all_taps:
+            gather(here, w_k, 1, lanes, all_taps * some, strip)
         elif together:
             for c in range(some):
-                gather(shift(here, c * w_c), w_k, 1, lanes, 9, shift(strip, c * c_step))
+                gather(shift(here, c * w_c), w_k, 1, lanes, all_taps, shift(strip, c * c_step))
         else:
-            for r in range(3):
-                for s in range(3):
-                    gather(shift(here, r * w_r + s * w_s), w_k, w_c, lanes, some, shift(strip, (3 * r + s) * tap_step))
-        panel = ((g * panels + vector // {VECTORS}) * {n * n}) * u_element
-        for c in range(some):
-            to = shift(pointer(u), panel + ((b * LANES + c) * {VECTORS} + vector % {VECTORS}) * LANES)
-            place = c * c_step + flipped * 8 * tap_step
-            for s in range(3):
-{loads}
+            for r in range(kernel_h):
+                for s in range(kernel_w):
+                    there = shift(strip, (r * kernel_w + s) * tap_step)
+                    gather(shift(here, r * w_r + s * w_s), w_k, w_c, lanes, some, there)
+        first = vector * vector_step
+        panel = (g * panels + first // {VECTORS}) * {n * n} * u_element + first % {VECTORS} * LANES
+        last = LANES if whole else some
+        for phase_h in range(phases):
+            for phase_w in range(phases):
+                top, left = phase_h + flipped * phases * {taps - 1}, phase_w + flipped * phases * {taps - 1}
+                first_c = panel + phase_h * phase_h_step + phase_w * phase_w_step + b * LANES * {VECTORS} * LANES
+                for c in range(last):
+                    to = shift(pointer(u), first_c + c * {VECTORS} * LANES)
+                    place = c * c_step
+                    for s in range({taps}):
+                        column = left + s * turn
+                        whole_column = c < some and 0 <= column and column < kernel_w
+{loaded_taps}
 {kernel}
 {keeps}
-            for i in range({n}):
+                    for i in range({n}):
 {again}
 {kernel}
 {stores}
@@ -460,21 +524,22 @@ def driver(dtype: str) -> Kernel:
     return Kernel(f"winograd-{dtype}", dtype, driver_source, lambda: "")
 
 
-def forward(m: int, dtype: str) -> Kernel:
-    return _transform_kernel("forward", m, dtype, lambda: forward_source(m, machine().lanes(dtype)))
+def forward(tile: int, dtype: str) -> Kernel:
+    return _transform_kernel(f"forward-{dtype}-{tile}", dtype, lambda: forward_source(tile, machine().lanes(dtype)))
 
 
-def inverse(m: int, dtype: str) -> Kernel:
-    return _transform_kernel("inverse", m, dtype, lambda: inverse_source(m, machine().lanes(dtype)))
+def inverse(m: int, taps: int, dtype: str) -> Kernel:
+    return _transform_kernel(
+        f"inverse-{dtype}-{m}x{taps}", dtype, lambda: inverse_source(m, taps, machine().lanes(dtype))
+    )
 
 
-def weights(m: int, dtype: str) -> Kernel:
-    return _transform_kernel("weights", m, dtype, lambda: weights_source(m))
+def weights(m: int, taps: int, dtype: str) -> Kernel:
+    return _transform_kernel(f"weights-{dtype}-{m}x{taps}", dtype, lambda: weights_source(m, taps))
 
 
-def _transform_kernel(name: str, m: int, dtype: str, source: Callable[[], str]) -> Kernel:
-    assert m in SIZES
-    return Kernel(f"winograd-{name}-{dtype}-{m}", dtype, source, lambda: SHARED)
+def _transform_kernel(name: str, dtype: str, source: Callable[[], str]) -> Kernel:
+    return Kernel(f"winograd-{name}", dtype, source, lambda: SHARED)
 
 
 def product(rows: int, dtype: str) -> Kernel:
@@ -484,5 +549,6 @@ def product(rows: int, dtype: str) -> Kernel:
 
 def every(dtype: str) -> list[Kernel]:
     """This family's rows of the table."""
-    transforms = [kind(m, dtype) for m in SIZES for kind in (forward, inverse, weights)]
+    transforms = [forward(tile, dtype) for tile in TILES]
+    transforms += [kind(tile - taps + 1, taps, dtype) for tile in TILES for taps in TAPS for kind in (inverse, weights)]
     return [driver(dtype), *transforms, *(product(count, dtype) for count in rows())]

@@ -33,6 +33,9 @@ UNFITTED = 1.3
 FEW = 4
 """Up to so many channels, or filters, libraries have kernels of their own."""
 
+STRIDED = "strided"
+"""What the closest bucket of a problem with a stride above 1 is called after."""
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -81,7 +84,11 @@ def buckets(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> tuple
     taps = math.prod(problem.window.kernel)
     size = "point" if taps == 1 else "small" if taps <= 100 else "large"
     who, state = f"{row.name} {problem.role}", " frozen" * frozen
+    strided = (
+        (f"{who} {problem.axes}d {kind} {STRIDED} {problem.dtype}{state}",) if max(problem.window.stride) > 1 else ()
+    )
     return (
+        *strided,
         f"{who} {problem.axes}d {kind} {size} {problem.dtype} {problem.layout}{state}",
         f"{who} {problem.axes}d {kind} {problem.dtype}{state}",
         f"{who} {problem.dtype}{state}",

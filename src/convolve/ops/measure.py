@@ -13,7 +13,7 @@ import statistics
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -178,10 +178,19 @@ def _forget() -> None:
     execute.forget()
 
 
-def time_rows(problem: ConvProblem, seconds: float = SECONDS, frozen: bool = False) -> dict[str, float]:
-    """Median seconds by the name of the row, the fastest first, of all rows that `auto` may choose for some precision."""
+def time_rows(
+    problem: ConvProblem, seconds: float = SECONDS, frozen: bool = False, wanted: Collection[str] = ()
+) -> dict[str, float]:
+    """Median seconds by the name of the row, the fastest first, of all rows that `auto` may choose for some precision.
+
+    wanted: only these, if any are named.
+    """
     rows = sorted(
-        (row for row in ALGORITHMS if why_not_automatic(row, problem, "default") is None),
+        (
+            row
+            for row in ALGORITHMS
+            if (not wanted or row.name in wanted) and why_not_automatic(row, problem, "default") is None
+        ),
         key=lambda row: costs.estimate(row, served(row, problem), frozen).seconds,
     )
     a, b = operands(problem)

@@ -78,9 +78,9 @@ def why(problem: str | ConvProblem, precision: str | None = None) -> Why:
     is run for the estimates. Raises UsageError for a text that cannot be read, ShapeError for sizes that do not fit.
 
     >>> import convolve
-    >>> answers = convolve.why("1x8x9x9 k8 3x3 s2 p1 cuda")
+    >>> answers = convolve.why("1x8x9x9 k8 3x3 s1 p2 d2 cuda")
     >>> answers.chosen, [a.reason for a in answers.answers if a.algorithm == "winograd"]
-    ('torch', ['it needs stride 1 and dilation 1'])
+    ('torch', ['it needs dilation 1'])
     """
     record = ConvProblem.parse(problem) if isinstance(problem, str) else problem.validate()
     name = current_precision() if precision is None else precision

@@ -1,8 +1,9 @@
 """One call of Winograd's kernels: how the work is cut into blocks, and everything but the addresses packed once per problem and layout.
 
 What the kernels do stands in convolve/kernels/winograd.py. The input gradient is the same convolution over a weight that is read
-turned around, with its channels swapped. The cut comes from a small model of the caches, fitted on Zen 4: the smallest blocks of tiles
-that fill the register tile, since the hardware brings the weights of each block in time, unless these come from memory.
+turned around, with its channels swapped. A stride goes by phases: `_axis` says over which positions. The cut comes from a small model
+of the caches, fitted on Zen 4: the smallest blocks of tiles that fill the register tile, since the hardware brings the weights of each
+block in time, unless these come from memory.
 """
 
 from __future__ import annotations
@@ -67,58 +68,120 @@ class Blocks(NamedTuple):
     """Of the busiest thread."""
 
 
+def taps_of(problem: ConvProblem) -> tuple[int, ...]:
+    """Taps of one phase, per axis."""
+    return tuple(-(-k // s) for k, s in zip(problem.window.kernel, problem.window.stride, strict=True))
+
+
+class _Axis(NamedTuple):
+    """One axis of the convolution of stride 1 that the tiles are cut from."""
+
+    positions: int
+    """Results of a phase, those included that only another phase has."""
+    before: int
+    """Zeros before the first input; with a negative number, inputs that are not read."""
+    size: int
+    """Inputs up to the last one that a result needs: what lies behind may be cropped, and is not read."""
+    skip: int
+    """How many phases have no result at the first position."""
+
+
+def _axis(problem: ConvProblem, axis: int) -> _Axis:
+    n, m, window = problem.size[axis], problem.output_size[axis], problem.window
+    k, s, (before, _) = window.kernel[axis], window.stride[axis], window.padding[axis]
+    if problem.role == "output":
+        return _Axis(m, before, min(n, s * (m - 1) + k - before), 0)
+    # Result i, or s q + r beyond the padding, sums inputs q, q - 1, … with the taps r, r + s, …
+    first, last = before // s, (n - 1 + before) // s
+    return _Axis(last - first + 1, -(-k // s) - 1 - first, min(m, last + 1), before - s * first)
+
+
 class _Sizes(NamedTuple):
     """What is counted in tiles, vectors and panels."""
 
     m: int
-    elements: int
+    taps: int
+    down: int
+    """Phases of the input along an axis."""
+    up: int
+    """Phases of the result along an axis."""
     lanes: int
-    panel: int
-    """Filters of a panel."""
     width: int
     """Bytes of an element."""
     channels: int
     filters: int
-    tile_rows: int
-    tile_columns: int
+    axes: tuple[_Axis, _Axis]
 
     @classmethod
-    def of(cls, m: int, problem: ConvProblem) -> _Sizes:
-        convolution = problem.as_convolution()
-        lanes = machine().lanes(problem.dtype)
-        rows, columns = (-(-size // m) for size in convolution.output_size)
+    def of(cls, tile: int, problem: ConvProblem) -> _Sizes:
+        stride, taps = problem.window.stride[0], taps_of(problem)[0]
+        turned = problem.role == "input_gradient"
+        channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
         return cls(
-            m,
-            (m + 2) ** 2,
-            lanes,
-            kernels.VECTORS * lanes,
+            tile - taps + 1,
+            taps,
+            1 if turned else stride,
+            stride if turned else 1,
+            machine().lanes(problem.dtype),
             DTYPE_BYTES[problem.dtype],
-            convolution.channels // convolution.groups,
-            convolution.filters // convolution.groups,
-            rows,
-            columns,
+            filters if turned else channels,
+            channels if turned else filters,
+            (_axis(problem, 0), _axis(problem, 1)),
         )
 
     @property
+    def tile(self) -> int:
+        return self.m + self.taps - 1
+
+    @property
+    def elements(self) -> int:
+        return self.tile**2
+
+    @property
+    def panel(self) -> int:
+        """Filters of a panel."""
+        return kernels.VECTORS * self.lanes
+
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """Along each axis of a map."""
+        height, width = (-(-axis.positions // self.m) for axis in self.axes)
+        return height, width
+
+    @property
+    def vectors(self) -> int:
+        """Of channels in one sum, all phases together."""
+        return self.down**2 * -(-self.channels // self.lanes)
+
+    @property
+    def depth(self) -> int:
+        """Products in one sum; where there are phases, the channels of each fill whole vectors."""
+        return self.channels if self.down == 1 else self.vectors * self.lanes
+
+    @property
     def panels(self) -> int:
-        return -(-self.filters // self.panel)
+        return -(-(self.up**2) * -(-self.filters // self.lanes) // kernels.VECTORS)
+
+    @property
+    def panel_size(self) -> int:
+        """Transformed elements of one panel."""
+        return self.elements * (self.depth * kernels.VECTORS + 1) * self.lanes
 
     @property
     def weights(self) -> int:
         """Transformed elements of one group."""
-        return self.panels * self.elements * (self.channels * kernels.VECTORS + 1) * self.lanes
+        return self.panels * self.panel_size
 
 
 @lru_cache(maxsize=1024)
-def blocks(m: int, problem: ConvProblem, threads: int, prepared: bool = True) -> Blocks:
+def blocks(tile: int, problem: ConvProblem, threads: int, prepared: bool = True) -> Blocks:
     """The cheapest cut, by a count of vector instructions and of bytes between the caches."""
-    return min(_cuts(m, problem, threads, prepared), key=lambda cut: cut.cycles)
+    return min(_cuts(tile, problem, threads, prepared), key=lambda cut: cut.cycles)
 
 
-def _cuts(m: int, problem: ConvProblem, threads: int, prepared: bool) -> Iterator[Blocks]:
-    sizes = _Sizes.of(m, problem)
-    tiles = problem.batch * sizes.tile_rows * sizes.tile_columns
-    vectors = -(-sizes.channels // sizes.lanes)
+def _cuts(tile: int, problem: ConvProblem, threads: int, prepared: bool) -> Iterator[Blocks]:
+    sizes = _Sizes.of(tile, problem)
+    tiles, vectors = problem.batch * math.prod(sizes.tiles), sizes.vectors
     last = problem.layout == "channels_last"
     transposed = 0.0 if last else TRANSPOSED_CYCLES
     forward = sizes.elements * vectors * (FORWARD_CYCLES + transposed)
@@ -134,7 +197,7 @@ def _cuts(m: int, problem: ConvProblem, threads: int, prepared: bool) -> Iterato
             for parts in {1, min(threads, max(1, sizes.panels))}:
                 tasks = problem.groups * parts * count
                 panels = -(-sizes.panels // parts)
-                product = passes * (sizes.channels * max(2.0 * rows, rows + 4.0) + 4.0 * rows + PASS_CYCLES)
+                product = passes * (sizes.depth * max(2.0 * rows, rows + 4.0) + 4.0 * rows + PASS_CYCLES)
                 work = sizes.elements * panels * (product + CALL_CYCLES)
                 work += block * (forward + panels * inverse) + BLOCK_CYCLES
                 work += weight_bytes / parts / 64 * (WEIGHT_LINE if near else FAR_WEIGHT_LINE)
@@ -148,9 +211,9 @@ def _cuts(m: int, problem: ConvProblem, threads: int, prepared: bool) -> Iterato
                 break
 
 
-def cost(m: int, problem: ConvProblem, prepared: bool = False) -> Cost:
+def cost(tile: int, problem: ConvProblem, prepared: bool = False) -> Cost:
     """The estimate of one core, as the other rows give it; `prepared`: with transformed weights."""
-    sizes, cut = _Sizes.of(m, problem), blocks(m, problem, 1)
+    sizes, cut = _Sizes.of(tile, problem), blocks(tile, problem, 1)
     weights = problem.groups * sizes.weights
     vectors = weights / sizes.elements / sizes.lanes
     cycles = cut.cycles + (0 if prepared else vectors * WEIGHT_CYCLES + weights * sizes.width / 64 * WRITTEN_LINE)
@@ -173,36 +236,35 @@ class _Plan:
 _PLANS: dict[tuple[object, ...], _Plan] = {}
 
 
-def _plan(m: int, problem: ConvProblem, a: Tensor, prepared: bool) -> _Plan:
+def _plan(tile: int, problem: ConvProblem, a: Tensor, prepared: bool) -> _Plan:
     threads = engine.thread_count()
-    key = (m, id(problem), a.stride(), threads, prepared)
+    key = (tile, id(problem), a.stride(), threads, prepared)
     found = _PLANS.get(key)
     if found is None or found.problem is not problem:
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
-        found = _PLANS[key] = _planned(m, problem, a.stride(), blocks(m, problem, threads, prepared), threads)
+        found = _PLANS[key] = _planned(tile, problem, a.stride(), blocks(tile, problem, threads, prepared), threads)
     return found
 
 
-def _planned(m: int, problem: ConvProblem, x: tuple[int, ...], cut: Blocks, threads: int) -> _Plan:
-    sizes = _Sizes.of(m, problem)
-    convolution = problem.as_convolution()
-    (before_h, _), (before_w, _) = convolution.window.padding
-    out_h, out_w = convolution.output_size
-    y = positions.result_strides(problem)
+def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], cut: Blocks, threads: int) -> _Plan:
+    sizes = _Sizes.of(tile, problem)
+    height, width = sizes.axes
+    y, (out_h, out_w) = positions.result_strides(problem), problem.result_shape[2:]
     v_element, m_element = _strides(sizes, cut)
     values = {
-        "forward": loaded(kernels.forward(m, problem.dtype)).address,
+        "forward": loaded(kernels.forward(tile, problem.dtype)).address,
         "product": loaded(kernels.product(cut.rows, problem.dtype)).address,
-        "inverse": loaded(kernels.inverse(m, problem.dtype)).address,
-        "elements": sizes.elements, "thread_size": _thread_size(sizes, cut),
+        "inverse": loaded(kernels.inverse(sizes.m, sizes.taps, problem.dtype)).address,
+        "elements": sizes.elements, "outputs": sizes.m, "run_length": kernels.run_length(sizes.m, sizes.lanes),
+        "thread_size": _thread_size(sizes, cut),
         "batch": problem.batch, "groups": problem.groups, "channels": sizes.channels, "filters": sizes.filters,
+        "depth": sizes.depth, "panels": sizes.panels,
         "x_n": x[0], "x_c": x[1], "x_h": x[2], "x_w": x[3],
-        # What lies behind the last input that a result needs is not read: it may be cropped.
-        "size_h": min(convolution.size[0], out_h + 2 - before_h), "size_w": min(convolution.size[1], out_w + 2 - before_w),
-        "before_h": before_h, "before_w": before_w,
+        "size_h": height.size, "size_w": width.size, "before_h": height.before, "before_w": width.before,
         "y_n": y[0], "y_k": y[1], "y_h": y[2], "y_w": y[3], "out_h": out_h, "out_w": out_w,
-        "tile_rows": sizes.tile_rows, "tile_columns": sizes.tile_columns,
+        "down": sizes.down, "up": sizes.up, "skip_h": height.skip, "skip_w": width.skip,
+        "tile_rows": sizes.tiles[0], "tile_columns": sizes.tiles[1],
         "tiles": cut.tiles, "rows": cut.rows, "parts": cut.parts,
         "v_element": v_element, "m_element": m_element,
     }  # fmt: skip
@@ -218,58 +280,72 @@ def _planned(m: int, problem: ConvProblem, x: tuple[int, ...], cut: Blocks, thre
 
 def _strides(sizes: _Sizes, cut: Blocks) -> tuple[int, int]:
     """From one element of a tile to the next, in V and in M."""
-    vectors = -(-sizes.channels // sizes.lanes)
-    return (vectors * cut.tiles + 1) * sizes.lanes, (cut.tiles * kernels.VECTORS + 1) * sizes.lanes
+    return (sizes.vectors * cut.tiles + 1) * sizes.lanes, (cut.tiles * kernels.VECTORS + 1) * sizes.lanes
 
 
 def _thread_size(sizes: _Sizes, cut: Blocks) -> int:
     """Scratch of one thread."""
     return positions.aligned(
-        sizes.elements * sum(_strides(sizes, cut)) + kernels.scratch_elements(sizes.m, sizes.lanes)
+        sizes.elements * sum(_strides(sizes, cut)) + kernels.scratch_elements(sizes.tile, sizes.lanes)
     )
 
 
-def prepare(m: int, problem: ConvProblem, w: Tensor) -> Tensor:
+def prepare(tile: int, problem: ConvProblem, w: Tensor) -> Tensor:
     """The transformed weights, packed: (groups, panels, elements, channels, filters of a panel and a line more), flat."""
-    sizes = _Sizes.of(m, problem)
+    sizes = _Sizes.of(tile, problem)
     packed = torch.empty(problem.groups * sizes.weights, dtype=w.dtype)
-    _transform(m, problem, w, packed.data_ptr(), engine.scratch(_transform_scratch(m, problem)))
+    _transform(tile, problem, w, packed.data_ptr(), engine.scratch(_transform_scratch(tile, problem)))
     return packed
 
 
-def _transform_scratch(m: int, problem: ConvProblem) -> int:
-    lanes = machine().lanes(problem.dtype)
-    return (9 * lanes * lanes + 3 * (m + 2) * lanes) * DTYPE_BYTES[problem.dtype] * engine.thread_count()
+def _transform_size(tile: int, problem: ConvProblem) -> int:
+    """Scratch of one thread."""
+    return kernels.weights_scratch(tile, math.prod(problem.window.kernel), machine().lanes(problem.dtype))
 
 
-def _transform(m: int, problem: ConvProblem, w: Tensor, packed: int, scratch: int) -> None:
-    sizes, threads = _Sizes.of(m, problem), engine.thread_count()
+def _transform_scratch(tile: int, problem: ConvProblem) -> int:
+    return _transform_size(tile, problem) * DTYPE_BYTES[problem.dtype] * engine.thread_count()
+
+
+def _transform(tile: int, problem: ConvProblem, w: Tensor, packed: int, scratch: int) -> None:
+    sizes, threads = _Sizes.of(tile, problem), engine.thread_count()
     strides = w.stride()
     turned = problem.role == "input_gradient"
+    if sizes.up > 1:  # phases are panels, and vectors in a panel
+        h_step, w_step = sizes.panel_size, sizes.lanes
+    else:  # phases are channels
+        w_step = sizes.depth // sizes.down**2 * sizes.panel
+        h_step = sizes.down * w_step
     values = {
-        "thread_size": (9 * sizes.lanes + 3 * (m + 2)) * sizes.lanes,
+        "thread_size": _transform_size(tile, problem),
         "groups": problem.groups, "channels": sizes.channels, "filters": sizes.filters,
         "w_g": strides[0] * (problem.filters // problem.groups),
         "w_k": strides[1] if turned else strides[0], "w_c": strides[0] if turned else strides[1],
-        "w_r": strides[2], "w_s": strides[3], "flipped": int(turned),
+        "w_r": strides[2], "w_s": strides[3],
+        "kernel_h": problem.window.kernel[0], "kernel_w": problem.window.kernel[1], "flipped": int(turned),
+        "depth": sizes.depth, "panels": sizes.panels, "vectors": sizes.panels * kernels.VECTORS // sizes.up**2,
+        "phases": sizes.down * sizes.up, "phase_h_step": h_step, "phase_w_step": w_step,
+        "vector_step": sizes.up**2, "whole": int(sizes.down > 1),
     }  # fmt: skip
     arguments = positions.as_bytes(kernels.WEIGHTS_ARGUMENTS[3:], values)
-    address = loaded(kernels.weights(m, problem.dtype)).address
+    address = loaded(kernels.weights(sizes.m, sizes.taps, problem.dtype)).address
     engine.run(address, _WEIGHT_POINTERS.pack(w.data_ptr(), packed, scratch) + arguments, threads)
 
 
-def run(m: int, problem: ConvProblem, a: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, bool]:
+def run(tile: int, problem: ConvProblem, a: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, bool]:
     """The output or input gradient, and whether all of it is finite."""
-    plan, sizes = _plan(m, problem, a, prepared=False), _Sizes.of(m, problem)
+    plan, sizes = _plan(tile, problem, a, prepared=False), _Sizes.of(tile, problem)
     packed_bytes = positions.aligned(problem.groups * sizes.weights) * sizes.width
-    scratch = engine.scratch(packed_bytes + max(plan.scratch_bytes, _transform_scratch(m, problem)))
-    _transform(m, problem, w, scratch, scratch + packed_bytes)
+    scratch = engine.scratch(packed_bytes + max(plan.scratch_bytes, _transform_scratch(tile, problem)))
+    _transform(tile, problem, w, scratch, scratch + packed_bytes)
     return _run(plan, a, scratch, bias, scratch + packed_bytes)
 
 
-def run_prepared(m: int, problem: ConvProblem, a: Tensor, packed: Tensor, bias: Tensor | None) -> tuple[Tensor, bool]:
+def run_prepared(
+    tile: int, problem: ConvProblem, a: Tensor, packed: Tensor, bias: Tensor | None
+) -> tuple[Tensor, bool]:
     """The same with what `prepare` returned."""
-    plan = _plan(m, problem, a, prepared=True)
+    plan = _plan(tile, problem, a, prepared=True)
     return _run(plan, a, packed.data_ptr(), bias, engine.scratch(plan.scratch_bytes))
 
 

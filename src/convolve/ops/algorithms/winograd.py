@@ -1,12 +1,14 @@
-"""Winograd's minimal filtering F(m, 3): m outputs of a 3-tap filter with m + 2 products instead of 3 m.
+"""Winograd's minimal filtering F(m, r): m outputs of a filter of r taps with m + r - 1 products instead of r m.
 
     y = A^T [ (G g) * (B^T d) ]          one axis; on two axes the same along both
 
-d is a tile of m + 2 inputs, g the kernel, * the product of the transformed elements, summed over channels: one matrix product
+d is a tile of m + r - 1 inputs, g the kernel, * the product of the transformed elements, summed over channels: one matrix product
 per element. The three matrices: convolve/kernels/minimal_filtering.py. Sources: Winograd 1980; Lavin & Gray 2015 (arXiv 1509.09308).
+A row is a size of tile: it serves 3 taps as F(m, 3) and 2 taps as F(m + 1, 2).
 
-F(2) and F(4) on two axes in float32 and float64 run on a CPU by our kernels (ops/winograd_call.py); everything else by torch's operators,
-here. Both know the same matrices and keep the same bound.
+Tiles of 4 and 6 on two axes in float32 and float64 run on a CPU by our kernels (ops/winograd_call.py); everything else by torch's
+operators, here. Both know the same matrices and keep the same bound. The kernels also take a stride of 2, apart into phases
+of half the taps: a 4x4 kernel at stride 2, transposed or not, is four 2x2 kernels at stride 1, of which F(5, 2) multiplies 2.8 times less.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor
 
 from convolve.kernels.minimal_filtering import TAPS, Matrix, matrices
-from convolve.kernels.winograd import SIZES
+from convolve.kernels.winograd import STRIDES, TILES
 from convolve.ops import roles, winograd_call
 from convolve.ops.algorithm import Algorithm, Cost, NotFinite, Preparation
 from convolve.ops.bounds import EPSILON, direct_bound, summing_dtype
@@ -27,45 +29,62 @@ from convolve.ops.windows import windows, with_bias, zero_pad
 from convolve.problem import ConvProblem, Role
 
 ROLES: tuple[Role, ...] = ("output", "input_gradient")
-# Largest error over the rms of the output, float32, two axes, up to 256 channels; beyond, it grows by their square root.
-BOUND = {2: 5e-6, 4: 2.5e-5, 6: 2e-4}
+# Largest error over the rms of the output, by the tile; float32, two axes, up to 256 channels; beyond, it grows by their square root.
+BOUND = {4: 5e-6, 6: 2.5e-5, 8: 2e-4}
 
 
-def why_not(problem: ConvProblem) -> str | None:
+def why_not(tile: int, problem: ConvProblem) -> str | None:
     window = problem.window
     if problem.dtype not in EPSILON:
         return f"its transforms are not exact, and {problem.dtype} must be"
     if problem.axes > 2:
         return "it is written for one and two axes"
-    if set(window.kernel) != {TAPS}:
-        return f"its kernels have {TAPS} taps along each axis, not {'x'.join(map(str, window.kernel))}"
-    if {*window.stride, *window.dilation, *window.input_dilation} != {1}:
-        return "it needs stride 1 and dilation 1"
-    return None
+    if {*window.dilation, *window.input_dilation} != {1}:
+        return "it needs dilation 1"
+    stride, *others = window.stride
+    if stride not in STRIDES or any(other != stride for other in others):
+        return "it needs stride 1 or 2, the same along each axis"
+    taps, *others = winograd_call.taps_of(problem)
+    if taps not in TAPS or any(other != taps for other in others) or (stride == 1 and len(set(window.kernel)) > 1):
+        served = " or ".join(str(t) if stride == 1 else f"{stride * (t - 1) + 1} to {stride * t}" for t in TAPS)
+        return f"at stride {stride} its kernels have {served} taps along each axis, not {'x'.join(map(str, window.kernel))}"
+    return None if stride == 1 else _why_no_phases(tile, problem)
 
 
-def run(m: int, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+def _why_no_phases(tile: int, problem: ConvProblem) -> str | None:
+    """Why a stride above 1 is not served, or None."""
+    if tile not in TILES:
+        return f"only tiles of {' and '.join(map(str, TILES))} go by phases"
+    window = problem.window
+    if problem.role == "input_gradient" and any(
+        before >= k for (before, _), k in zip(window.padding, window.kernel, strict=True)
+    ):
+        return "its phases must not crop whole inputs: padding below the kernel's size"
+    return winograd_call.why_not(problem)
+
+
+def run(tile: int, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     """The output or input gradient."""
-    if has_kernels(m, problem):
-        return _finite(*winograd_call.run(m, problem, a, b, bias))
+    if has_kernels(tile, problem):
+        return _finite(*winograd_call.run(tile, problem, a, b, bias))
     x, w = roles.operands(problem, a, b)
     convolution = problem.as_convolution()
-    return run_transformed(m, convolution, x, transform_weight(m, convolution, w), bias)
+    return run_transformed(tile, convolution, x, transform_weight(tile, convolution, w), bias)
 
 
-def prepare(m: int, problem: ConvProblem, w: Tensor) -> Tensor:
-    return winograd_call.prepare(m, problem, w) if has_kernels(m, problem) else transform_weight(m, problem, w)
+def prepare(tile: int, problem: ConvProblem, w: Tensor) -> Tensor:
+    return winograd_call.prepare(tile, problem, w) if has_kernels(tile, problem) else transform_weight(tile, problem, w)
 
 
-def run_prepared(m: int, problem: ConvProblem, x: Tensor, prepared: Tensor, bias: Tensor | None) -> Tensor:
-    if has_kernels(m, problem):
-        return _finite(*winograd_call.run_prepared(m, problem, x, prepared, bias))
-    return run_transformed(m, problem, x, prepared, bias)
+def run_prepared(tile: int, problem: ConvProblem, x: Tensor, prepared: Tensor, bias: Tensor | None) -> Tensor:
+    if has_kernels(tile, problem):
+        return _finite(*winograd_call.run_prepared(tile, problem, x, prepared, bias))
+    return run_transformed(tile, problem, x, prepared, bias)
 
 
-def has_kernels(m: int, problem: ConvProblem) -> bool:
+def has_kernels(tile: int, problem: ConvProblem) -> bool:
     """Whether our kernels serve, and not torch's operators."""
-    return m in SIZES and winograd_call.why_not(problem) is None
+    return tile in TILES and winograd_call.why_not(problem) is None
 
 
 def _finite(result: Tensor, finite: bool) -> Tensor:
@@ -74,19 +93,21 @@ def _finite(result: Tensor, finite: bool) -> Tensor:
     return result
 
 
-def transform_weight(m: int, problem: ConvProblem, w: Tensor) -> Tensor:
+def transform_weight(tile: int, problem: ConvProblem, w: Tensor) -> Tensor:
     """G g G^T for every kernel: (elements of a tile, groups, k / g, c / g)."""
     wide, axes, g = summing_dtype(w.dtype), problem.axes, problem.groups
-    g_matrix = _tensor(matrices(m)[1], wide, w.device)
+    taps = problem.window.kernel[0]
+    g_matrix = _tensor(matrices(tile - taps + 1, taps)[1], wide, w.device)
     kernel = _along_axes(g_matrix, w.to(wide).permute(*range(2, 2 + axes), 0, 1), axes)
-    return kernel.reshape((m + TAPS - 1) ** axes, g, problem.filters // g, -1)
+    return kernel.reshape(tile**axes, g, problem.filters // g, -1)
 
 
-def run_transformed(m: int, problem: ConvProblem, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+def run_transformed(tile: int, problem: ConvProblem, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     wide, axes, g = summing_dtype(x.dtype), problem.axes, problem.groups
-    a_t, _, b_t = (_tensor(matrix, wide, x.device) for matrix in matrices(m))
+    taps = problem.window.kernel[0]
+    m = tile - taps + 1
+    a_t, _, b_t = (_tensor(matrix, wide, x.device) for matrix in matrices(m, taps))
     counts = tuple(-(-size // m) for size in problem.output_size)
-    tile = m + TAPS - 1
     x = zero_pad(x, problem.window.padding).to(wide)
     x = zero_pad(x, [(0, m * (count - 1) + tile - size) for count, size in zip(counts, x.shape[2:], strict=True)])
     tiles = windows(x, (tile,) * axes, (m,) * axes, (1,) * axes)
@@ -119,43 +140,47 @@ def _dtype(problem: ConvProblem) -> torch.dtype:
     return dtype
 
 
-def bound(m: int, problem: ConvProblem) -> float:
-    convolution = problem.as_convolution()
-    channels = convolution.channels / convolution.groups
-    base = BOUND[m] * max(1.0, math.sqrt(channels / 256))
+def bound(tile: int, problem: ConvProblem) -> float:
+    channels = (problem.filters if problem.role == "input_gradient" else problem.channels) / problem.groups
+    if problem.role == "output":
+        channels *= math.prod(problem.window.stride)
+    base = BOUND[tile] * max(1.0, math.sqrt(channels / 256))
     once = EPSILON[problem.dtype]
     return base * min(1.0, once / EPSILON["float32"]) + (direct_bound(problem) if once > EPSILON["float32"] else 0.0)
 
 
-def _cost(m: int, problem: ConvProblem, transformed: bool = False) -> Cost:
-    if has_kernels(m, problem):
-        return winograd_call.cost(m, problem, transformed)
-    tile = (m + TAPS - 1) ** problem.axes
+def _cost(tile: int, problem: ConvProblem, transformed: bool = False) -> Cost:
+    if has_kernels(tile, problem):
+        return winograd_call.cost(tile, problem, transformed)
+    m, products = tile - problem.window.kernel[0] + 1, tile**problem.axes
     counts = problem.batch * math.prod(-(-size // m) for size in problem.output_size)
     c, k, g = problem.channels, problem.filters, problem.groups
-    elements = tile * counts * (c + k) + (0 if transformed else tile * k * c // g)
-    macs = tile * counts * k * c // g
+    elements = products * counts * (c + k) + (0 if transformed else products * k * c // g)
+    macs = products * counts * k * c // g
     slower = 2.5 if problem.dtype == "float64" else 1.0
     return Cost(1e-4 + slower * (elements * 3e-9 + macs / 5e10), 4 * 3 * elements)
 
 
-def _row(m: int, name: str, why_not_automatic: str | None) -> Algorithm:
+def _row(tile: int, name: str, why_not_automatic: str | None) -> Algorithm:
     return Algorithm(
         name=name,
-        summary=f"F({m},{TAPS}): {m} outputs of {TAPS} taps with {m + TAPS - 1} products along an axis",
-        run=partial(run, m),
-        why_not=why_not,
-        cost=partial(_cost, m),
-        bound=partial(bound, m),
+        summary=f"F({tile - 2},3) or F({tile - 1},2): {tile} products along an axis"
+        + ("; stride 2 by phases" if tile in TILES else ""),
+        run=partial(run, tile),
+        why_not=partial(why_not, tile),
+        cost=partial(_cost, tile),
+        bound=partial(bound, tile),
         roles=ROLES,
         local=False,
-        looks=partial(has_kernels, m),
+        looks=partial(has_kernels, tile),
         exact=False,
         not_automatic=lambda _: why_not_automatic,
-        preparation=Preparation(partial(prepare, m), partial(run_prepared, m), partial(_cost, m, transformed=True)),
+        preparation=Preparation(
+            partial(prepare, tile), partial(run_prepared, tile), partial(_cost, tile, transformed=True)
+        ),
     )
 
 
-ALGORITHM = _row(4, "winograd", None)
-SMALL = _row(2, "winograd_f2", None)
-LARGE = _row(6, "winograd_f6", "its error is ten times that of F(4)")
+ALGORITHM = _row(6, "winograd", None)
+SMALL = _row(4, "winograd_f2", None)
+LARGE = _row(8, "winograd_f6", "its error is ten times that of tiles of 6")
