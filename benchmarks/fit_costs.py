@@ -35,7 +35,7 @@ from convolve.problem import ConvProblem
 
 LEAST = 8  # problems that coefficients are fitted to
 LARGEST_MACS = 1.1e9
-FIELDS = ("dense", "few", "single", "depthwise", "grouped", "sequence", "volume", "strided")
+FIELDS = ("dense", "few", "single", "depthwise", "grouped", "sequence", "volume", "strided", "batch")
 
 
 def family(count: int) -> Iterator[ConvProblem]:
@@ -69,6 +69,14 @@ def _random(field: str, chance: random.Random) -> ConvProblem:
         k = chance.choice((3, 3, 5, 7, 11))
     elif field == "strided":
         k, s, size = chance.choice((3, 3, 4, 4, 5)), 2, chance.choice((8, 14, 28, 56, 56))
+    elif field == "batch":  # of small pictures
+        n, size, k, s = (
+            chance.choice((32, 64, 128, 256)),
+            chance.choice((8, 10, 14, 20, 28, 32)),
+            chance.choice((3, 5)),
+            1,
+        )
+        c, m = chance.choice((1, 3, 6, 8, 16)), chance.choice((6, 8, 16, 16, 32))
     elif field == "grouped":
         g = chance.choice((2, 4, 8))
     elif field == "sequence":
