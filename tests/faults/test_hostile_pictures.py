@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,13 @@ def outcome(case: str) -> str:
 
 def listed() -> list[object]:
     """A parameter for each case; of those that differ by a number the first carries the mark."""
+    kinds = {case: (kind[0] if (kind := ONE_FAULT.match(case)) else case, outcome(case)) for case in CASES}
+    alike = Counter(kinds.values())
     rows, seen = [], set()
-    for case in CASES:
-        kind = ONE_FAULT.match(case)
-        name = f"{kind[0]} … ({sum(other.startswith(kind[0]) for other in CASES)} ways)" if kind else case
-        key = (name, outcome(case))
-        marks = () if key in seen else (pytest.mark.fault(name, outcome=OUTCOMES[outcome(case)]),)
-        seen.add(key)
+    for case, kind in kinds.items():
+        name = case if alike[kind] == 1 else f"{kind[0]} … ({alike[kind]} ways)"
+        marks = () if kind in seen else (pytest.mark.fault(name, outcome=OUTCOMES[outcome(case)]),)
+        seen.add(kind)
         rows.append(pytest.param(case, marks=marks, id=case))
     return rows
 

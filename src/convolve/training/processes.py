@@ -2,8 +2,8 @@
 
 torchrun, `accelerate launch` and most schedulers tell a process its place by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT,
 mpirun by names of its own; without them it is alone, and everything here is a plain value. Every process holds the whole network and
-computes its part of each batch; a part weighs as many images as it has. Sums come back with the same bits everywhere, so the copies stay equal.
-A process that is gone is noticed by the next sum: at once where its connections break, after PATIENCE where it only hangs.
+computes its part of each batch; a part weighs as many images as it has. Sums come back with the same bits everywhere, so the copies
+stay equal. A process that is gone is noticed by the next sum: at once where its connections break, after PATIENCE where it only hangs.
 """
 
 from __future__ import annotations
