@@ -2,7 +2,7 @@
 
 Everything else (transforms of torch, tracing, compiling, other dtypes and devices, tiny inputs) goes to the composition of
 torch's operators in pooling.py, whose rules these kernels follow: maxima have the same bits. An average is divided once; channels first it
-is summed along the width, then down and through the slices, channels last in row-major order.
+is summed along the width, then down and through the slices (a whole map by lanes: pool_whole.py), channels last in row-major order.
 
 A maximum that is trained keeps one byte for each result, its tap in the window (torch keeps eight, and the input), so windows of more than
 256 elements are trained by the composition. A second derivative is taken of torch's scatter (maxima) or of the kernels again (averages,
