@@ -255,7 +255,8 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     "ops/winograd_call.py": [
         ("s * (m - 1) + k - before)", "s * (m - 1) + k + 1 - before)"),
         ("before - s * first)", "0)"),
-        ("(n - 1 + before) // s", "(n + before) // s"),
+        ("(0, 0) if turned or stride == 1 else", "(1, 1) if stride > 1 else"),
+        ("-(-k // s) - 1 - first", "-(-k // s) - 1 + first"),
         ("\"flipped\": int(turned)", "\"flipped\": 0"),
         ("strides[1] if turned else strides[0]", "strides[0] if turned else strides[1]"),
         ("key = (tile, id(problem), a.stride(), threads, prepared)", "key = (tile, id(problem), threads, prepared)"),

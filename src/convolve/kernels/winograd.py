@@ -54,12 +54,15 @@ ROWS = {
     "other": (6, 5, 4, 3, 2, 1),
 }
 
+# The place of a phase of the inputs among the products of a sum: those of even rows are neighbours, and those of even columns. Where
+# the kernel has an odd number of taps, only they have the last one, and at the point at infinity the other phases are zeros.
+_PART = "part = 0 if {phases} == 1 else 3 * phase_w if phase_h > 0 else 1 + phase_w"
 
 # What each kernel is told, in this order (all int64). Strides, sizes and offsets count elements; c and k are those of one group.
 ARGUMENTS = (
     "x", "u", "bias", "y", "flags", "scratch",  # addresses; bias may be 0; flags: of each thread, 0 or NaN
     "forward", "product", "inverse",  # addresses of kernels
-    "elements",  # of a tile
+    "tile",  # inputs along an axis
     "outputs", "run_length",  # of a tile along an axis; how many neighbours are transformed at once
     "thread_size",  # of each thread's scratch
     "batch", "groups", "channels", "filters",
@@ -67,6 +70,7 @@ ARGUMENTS = (
     "x_n", "x_c", "x_h", "x_w", "size_h", "size_w", "before_h", "before_w",
     "y_n", "y_k", "y_h", "y_w", "out_h", "out_w",
     "down", "up",  # phases along an axis, of inputs and of results
+    "odd_h", "odd_w",  # 1: the second phase of the inputs lacks a tap, the last
     "skip_h", "skip_w",  # results of the first position that there are not: they belong to its first phases
     "tile_rows", "tile_columns",  # tiles of a map
     "tiles", "rows",  # tiles of a block, of the products' register tile
@@ -81,9 +85,9 @@ WEIGHTS_ARGUMENTS = (
     "flipped",  # 1: the kernel is turned around
     "depth", "panels",  # as above
     "vectors",  # of filters, without phases
-    "phases", "phase_h_step", "phase_w_step",  # along an axis; from one to the next in u
+    "phases", "phase_h_step", "phase_w_step",  # along an axis; from one of the results to the next in u
+    "part_step",  # from one of the inputs to the next
     "vector_step",  # from one vector of filters to the next, in vectors of panels
-    "whole",  # 1: channels are filled up with zeros to whole vectors
 )  # fmt: skip
 PRODUCT_ARGUMENTS = ("v", "u", "m", "channels", "v_block", "passes")
 
@@ -156,6 +160,7 @@ def driver_source() -> str:
 def kernel(arguments):
 {PREAMBLE}
 {_unpack(ARGUMENTS)}
+    elements, part_depth = tile * tile, depth // (down * down)
     v = shift(pointer(scratch), thread * thread_size)
     m = shift(v, elements * v_element)
     finite = shift(m, elements * m_element)
@@ -167,7 +172,7 @@ def kernel(arguments):
         block[i] = arguments[i]
     block[{places["v"]}], block[{places["m"]}] = address(v), address(m)
     block[{places["temp"]}], block[{places["finite"]}] = address(temp), address(finite)
-    told[{product["channels"]}], told[{product["v_block"]}] = depth, tiles * LANES
+    told[{product["v_block"]}] = tiles * LANES
     u_element = (depth * {VECTORS} + 1) * LANES
     all_tiles = batch * tile_rows * tile_columns
     blocks = (all_tiles + tiles - 1) // tiles
@@ -181,8 +186,15 @@ def kernel(arguments):
         call(forward, block)
         for panel in range(part * panels // parts, (part + 1) * panels // parts):
             for e in range(elements):
-                told[{product["v"]}] = address(shift(v, e * v_element))
-                told[{product["u"]}] = address(shift(pointer(u), ((g * panels + panel) * elements + e) * u_element))
+                begin, end = 0, down * down  # of the phases, in the order of `_PART`
+                if odd_h > 0 and e >= elements - tile:
+                    begin, end = 1, 3
+                if odd_w > 0 and e % tile == tile - 1:
+                    end = 2
+                here = ((g * panels + panel) * elements + e) * u_element + begin * part_depth * {VECTORS} * LANES
+                told[{product["channels"]}] = (end - begin) * part_depth
+                told[{product["v"]}] = address(shift(v, e * v_element + begin * part_depth * tiles))
+                told[{product["u"]}] = address(shift(pointer(u), here))
                 told[{product["m"]}] = address(shift(m, e * m_element))
                 call(product, told)
             block[{places["panel"]}] = panel
@@ -237,7 +249,8 @@ def kernel(arguments):
 {_each("i# = load_first(begin#, j * hop#, lanes)", n, 28)}
 {_indented(transformed, 8)}
 {_indented(kept, 8)}
-                    there = shift(v, ((phase_h * down + phase_w) * blocks * LANES + b) * tiles + t * LANES)
+                    {_PART.format(phases="down")}
+                    there = shift(v, (part * blocks * LANES + b) * tiles + t * LANES)
                     for q in range(run):
                         for i in range({n}):
                             place = shift(temp, i * {pitch} + q * outputs * LANES)
@@ -408,11 +421,14 @@ def kernel(arguments):
                     gather(shift(here, r * w_r + s * w_s), w_k, w_c, lanes, some, there)
         first = vector * vector_step
         panel = (g * panels + first // {VECTORS}) * {n * n} * u_element + first % {VECTORS} * LANES
-        last = LANES if whole else some
+        last = LANES if part_step > 0 else some  # the channels of a phase are filled up with zeros to whole vectors
         for phase_h in range(phases):
             for phase_w in range(phases):
                 top, left = phase_h + flipped * phases * {taps - 1}, phase_w + flipped * phases * {taps - 1}
                 first_c = panel + phase_h * phase_h_step + phase_w * phase_w_step + b * LANES * {VECTORS} * LANES
+                if part_step > 0:
+                    {_PART.format(phases="phases")}
+                    first_c += part * part_step
                 for c in range(last):
                     to = shift(pointer(u), first_c + c * {VECTORS} * LANES)
                     place = c * c_step

@@ -111,6 +111,8 @@ class _Sizes(NamedTuple):
     channels: int
     filters: int
     axes: tuple[_Axis, _Axis]
+    odd: tuple[int, int]
+    """1: the second phase of the inputs lacks a tap."""
 
     @classmethod
     def of(cls, tile: int, problem: ConvProblem) -> _Sizes:
@@ -127,6 +129,7 @@ class _Sizes(NamedTuple):
             filters if turned else channels,
             channels if turned else filters,
             (_axis(problem, 0), _axis(problem, 1)),
+            (0, 0) if turned or stride == 1 else (problem.window.kernel[0] % 2, problem.window.kernel[1] % 2),
         )
 
     @property
@@ -157,6 +160,11 @@ class _Sizes(NamedTuple):
     def depth(self) -> int:
         """Products in one sum; where there are phases, the channels of each fill whole vectors."""
         return self.channels if self.down == 1 else self.vectors * self.lanes
+
+    @property
+    def products(self) -> float:
+        """Products in one sum that are computed, on average over the elements of a tile."""
+        return self.depth * math.prod(1 - odd / 2 / self.tile for odd in self.odd)
 
     @property
     def panels(self) -> int:
@@ -197,7 +205,7 @@ def _cuts(tile: int, problem: ConvProblem, threads: int, prepared: bool) -> Iter
             for parts in {1, min(threads, max(1, sizes.panels))}:
                 tasks = problem.groups * parts * count
                 panels = -(-sizes.panels // parts)
-                product = passes * (sizes.depth * max(2.0 * rows, rows + 4.0) + 4.0 * rows + PASS_CYCLES)
+                product = passes * (sizes.products * max(2.0 * rows, rows + 4.0) + 4.0 * rows + PASS_CYCLES)
                 work = sizes.elements * panels * (product + CALL_CYCLES)
                 work += block * (forward + panels * inverse) + BLOCK_CYCLES
                 work += weight_bytes / parts / 64 * (WEIGHT_LINE if near else FAR_WEIGHT_LINE)
@@ -256,7 +264,7 @@ def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], cut: Blocks, t
         "forward": loaded(kernels.forward(tile, problem.dtype)).address,
         "product": loaded(kernels.product(cut.rows, problem.dtype)).address,
         "inverse": loaded(kernels.inverse(sizes.m, sizes.taps, problem.dtype)).address,
-        "elements": sizes.elements, "outputs": sizes.m, "run_length": kernels.run_length(sizes.m, sizes.lanes),
+        "tile": tile, "outputs": sizes.m, "run_length": kernels.run_length(sizes.m, sizes.lanes),
         "thread_size": _thread_size(sizes, cut),
         "batch": problem.batch, "groups": problem.groups, "channels": sizes.channels, "filters": sizes.filters,
         "depth": sizes.depth, "panels": sizes.panels,
@@ -264,6 +272,7 @@ def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], cut: Blocks, t
         "size_h": height.size, "size_w": width.size, "before_h": height.before, "before_w": width.before,
         "y_n": y[0], "y_k": y[1], "y_h": y[2], "y_w": y[3], "out_h": out_h, "out_w": out_w,
         "down": sizes.down, "up": sizes.up, "skip_h": height.skip, "skip_w": width.skip,
+        "odd_h": sizes.odd[0], "odd_w": sizes.odd[1],
         "tile_rows": sizes.tiles[0], "tile_columns": sizes.tiles[1],
         "tiles": cut.tiles, "rows": cut.rows, "parts": cut.parts,
         "v_element": v_element, "m_element": m_element,
@@ -311,11 +320,6 @@ def _transform(tile: int, problem: ConvProblem, w: Tensor, packed: int, scratch:
     sizes, threads = _Sizes.of(tile, problem), engine.thread_count()
     strides = w.stride()
     turned = problem.role == "input_gradient"
-    if sizes.up > 1:  # phases are panels, and vectors in a panel
-        h_step, w_step = sizes.panel_size, sizes.lanes
-    else:  # phases are channels
-        w_step = sizes.depth // sizes.down**2 * sizes.panel
-        h_step = sizes.down * w_step
     values = {
         "thread_size": _transform_size(tile, problem),
         "groups": problem.groups, "channels": sizes.channels, "filters": sizes.filters,
@@ -324,8 +328,10 @@ def _transform(tile: int, problem: ConvProblem, w: Tensor, packed: int, scratch:
         "w_r": strides[2], "w_s": strides[3],
         "kernel_h": problem.window.kernel[0], "kernel_w": problem.window.kernel[1], "flipped": int(turned),
         "depth": sizes.depth, "panels": sizes.panels, "vectors": sizes.panels * kernels.VECTORS // sizes.up**2,
-        "phases": sizes.down * sizes.up, "phase_h_step": h_step, "phase_w_step": w_step,
-        "vector_step": sizes.up**2, "whole": int(sizes.down > 1),
+        "phases": sizes.down * sizes.up, "vector_step": sizes.up**2,
+        # Phases of the results are panels, and vectors in a panel; those of the inputs are channels.
+        "phase_h_step": sizes.panel_size if sizes.up > 1 else 0, "phase_w_step": sizes.lanes if sizes.up > 1 else 0,
+        "part_step": sizes.depth // sizes.down**2 * sizes.panel if sizes.down > 1 else 0,
     }  # fmt: skip
     arguments = positions.as_bytes(kernels.WEIGHTS_ARGUMENTS[3:], values)
     address = loaded(kernels.weights(sizes.m, sizes.taps, problem.dtype)).address
