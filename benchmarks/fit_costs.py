@@ -1,6 +1,6 @@
 """Fit the estimates that `auto` goes by: measure the rows over a family of problems, and write src/convolve/ops/costs.json.
 
-    python -m benchmarks.fit_costs [--row planes …] [--strided] [--seconds 0.05] [--limit 40] [--dry]
+    python -m benchmarks.fit_costs [--row planes …] [--seconds 0.05] [--limit 40] [--dry]
 
 Every row that can serve a problem is timed by the path of a call (`convolve.ops.measure`). For each bucket (row, role, kind of channels,
 dtype, layout) with enough problems, coefficients >= 0 of the features in `ops/costs.py` are fitted by least squares of relative errors,
@@ -161,7 +161,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--row", nargs="*", default=[])
     parser.add_argument("--seconds", type=float, default=0.05)
-    parser.add_argument("--strided", action="store_true", help="only the buckets of problems with a stride above 1")
     parser.add_argument("--limit", type=int, default=40, help="random problems of each field")
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
     given = parser.parse_args()
@@ -171,14 +170,7 @@ def main() -> None:
     convolve.tune_memory()
     convolve.use_wisdom(enabled=False)
     problems = list(dict.fromkeys(p for p in family(given.limit) if 0 < p.macs <= LARGEST_MACS))
-    if given.strided:
-        rows = [row for row in ALGORITHMS if not given.row or row.name in given.row]
-        problems = [
-            p for p in problems if max(p.window.stride) > 1 and any(row.why_not(served(row, p)) is None for row in rows)
-        ]
     samples = measured(problems, given.seconds, set(given.row))
-    if given.strided:
-        samples = {name: found for name, found in samples.items() if costs.STRIDED in name.split()}
     table: dict[str, Any] = {}
     if costs.TABLE.exists():
         table = json.loads(costs.TABLE.read_text(encoding="utf-8"))
@@ -187,15 +179,11 @@ def main() -> None:
             capability(),
             torch.get_num_threads(),
         )
-        if (given.row or given.strided) and not same and not given.dry:
+        if given.row and not same and not given.dry:
             raise SystemExit("costs.json was recorded elsewhere, or with other threads: fit all rows")
-        table = table if given.row or given.strided else {}
-
-    def anew(name: str) -> bool:
-        """Whether these coefficients are among those to be fitted."""
-        return (not given.row or name.split()[0] in given.row) and (not given.strided or costs.STRIDED in name.split())
-
-    coefficients = {name: values for name, values in table.get("coefficients", {}).items() if not anew(name)}
+        table = table if given.row else {}
+    old = table.get("coefficients", {})
+    coefficients = {name: values for name, values in old.items() if name.split()[0] not in given.row}
     spreads = {name: value for name, value in table.get("spread", {}).items() if name in coefficients}
     for name, found in sorted(samples.items()):
         if len(found) < LEAST:

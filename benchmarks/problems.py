@@ -133,10 +133,9 @@ ROWS: tuple[Row, ...] = (
     Row("volume 4", "unusual", "1x4x32x64x64 k8 3x3x3 p1"),
     # transposed
     Row("T1", "transposed", "8x128x28x28 k64 4x4 s2 p1 transposed"),
-    Row(
-        "T1 dx", "transposed", "8x64x56x56 k128 4x4 s2 p1"
-    ),  # the gradients of a transposed layer are those of the plain one,
-    Row("T1 dw", "transposed", "8x64x56x56 k128 4x4 s2 p1 weight_gradient"),  # with its input and output exchanged
+    # The gradients of a transposed layer are those of the plain one, with its input and output exchanged.
+    Row("T1 dx", "transposed", "8x64x56x56 k128 4x4 s2 p1"),
+    Row("T1 dw", "transposed", "8x64x56x56 k128 4x4 s2 p1 weight_gradient"),
     Row("T2", "transposed", "1x256x56x56 k128 2x2 s2 transposed"),
     Row("T3", "transposed", "1x1026x224 k1 1024 s256 transposed"),
     # filters on images

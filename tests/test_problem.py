@@ -156,3 +156,9 @@ def test_a_transposed_size_is_never_negative() -> None:
     with pytest.raises(ShapeError, match="must fit in 64 bits"):
         transposed_size(Window.of(3, 2**62, axes=1), (9,), (0,))
     assert list(itertools.chain(transposed_size(Window.of((3, 2), (2, 1), axes=2), (4, 4), (1, 0)))) == [10, 5]
+
+
+@pytest.mark.parametrize("role", ["output", "input_gradient", "weight_gradient"])
+def test_a_transposed_convolution_takes_no_role_besides(role: str) -> None:
+    with pytest.raises(UsageError, match=rf"transposed is a role of its own.*got {role} besides"):
+        ConvProblem.parse(f"1x8x7x7 k4 4x4 s2 p1 transposed {role}")

@@ -242,6 +242,12 @@ class ConvProblem:
                 fields[word[0]] = word[1:]
             else:
                 raise _unreadable(word, text)
+        if transposed and "role" in named:
+            raise UsageError(
+                "transposed is a role of its own: the output of a transposed convolution",
+                f"got {named['role']} besides in {text!r}",
+                "leave one out; its gradients are the output and the weight gradient of the plain convolution that it turns around",
+            )
         padding = fields.get("p", "0")
         if padding in ("same", "same_lower", "valid"):
             fields["p"] = "0"
