@@ -14,6 +14,7 @@ import yaml
 
 import convolve
 from convolve.errors import InterruptedRunError
+from convolve.jobs import setup
 from convolve.jobs import train as job
 from convolve.models.file import read
 from convolve.training.options import Options
@@ -38,7 +39,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         devices.append(options.device)
         return replace(options, amp="bf16"), SAID
 
-    monkeypatch.setattr(job, "decide_precision", decide)
+    monkeypatch.setattr(setup, "decide_precision", decide)
     monkeypatch.setattr(job, "report_run", lambda *_: None)  # most of what such a short run takes
     return devices
 

@@ -26,9 +26,9 @@ def asked() -> Iterator[tuple[Algorithm, ConvProblem, bool]]:
     for (axes, size), (c, k, g), role, layout in itertools.product(SIZES.items(), CHANNELS, ROLES, LAYOUTS):
         if layout == "channels_last" and axes == 1:
             continue
-        for taps, dtype in itertools.product(TAPS[axes], ("float32", "float64")):
+        for taps, stride, dtype in itertools.product(TAPS[axes], (1, 2), ("float32", "float64")):
             padding = "x".join(str(int(n) // 2) for n in taps.split("x"))
-            text = f"2x{c}x{size} k{k} {taps} p{padding} g{g} {dtype} {role} {layout}"
+            text = f"32x{c}x{size} k{k} {taps} s{stride} p{padding} g{g} {dtype} {role} {layout}"
             problem = ConvProblem.parse(text)
             for row in ALGORITHMS:
                 if why_not(row, problem) is None:
