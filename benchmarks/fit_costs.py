@@ -5,7 +5,7 @@
 Every row that can serve a problem is timed by the path of a call (`convolve.ops.measure`). For each bucket (row, role, kind of channels,
 dtype, layout) with enough problems, coefficients >= 0 of the features in `ops/costs.py` are fitted by least squares of relative errors,
 then refined on the logarithm of the time. Problems come from a seeded generator and from benchmarks/problems.py. `spread` is the
-typical factor of error on problems held out. Where a row's own formula, times one factor, errs less, it is that.
+typical factor of error on problems held out. Unless it errs clearly less than the row's own formula, times one factor, it is that.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from convolve.ops.measure import time_rows
 from convolve.problem import ConvProblem
 
 LEAST = 8  # problems that coefficients are fitted to
+CLEARLY = 1.1  # by how much a fit must err less than the row's own formula, which compares with other rows' beyond what was measured
 LARGEST_MACS = 1.1e9
 FIELDS = ("dense", "few", "single", "depthwise", "grouped", "sequence", "volume", "strided", "batch")
 
@@ -188,7 +189,8 @@ def main() -> None:
     for name, found in sorted(samples.items()):
         if len(found) < LEAST:
             continue
-        spreads[name], how = min(((_held_out(how, found), how) for how in (fit, scaled)), key=lambda pair: pair[0])
+        fitted, plain = _held_out(fit, found), _held_out(scaled, found)
+        spreads[name], how = (fitted, fit) if CLEARLY * fitted < plain else (plain, scaled)
         coefficients[name] = [float(f"{value:.4g}") for value in how(found)]
         print(f"{name:<70} {len(found):4} problems, wrong by x{spreads[name]:.2f} held out ({how.__name__})")
     content = {

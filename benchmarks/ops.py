@@ -305,12 +305,13 @@ def main() -> None:
         print(f"{name:<16}{group['rows']:3} rows  {means}  worst {group['worst']} {group['worst_best']:.2f}")
     if not given.write:
         sys.exit(len(rejected))
+    save(found, tuned, rejected)
     if given.columns:
         for name in COLUMNS:
             slim = column(name, rows, max(7, given.rounds // 3), given.seconds / 4)
             for row in found:
                 row.setdefault("columns", {})[name] = slim[row["name"]]
-    save(found, tuned, rejected)
+            save(found, tuned, rejected)
     sys.exit(len(rejected))
 
 
