@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import convolve
+from convolve.errors import UsageError
 from convolve.kernels.machine import machine
 from convolve.models import create
 from convolve.nn.sequential import Sequential
@@ -201,3 +202,15 @@ for mine, theirs in zip((y, *torch.autograd.grad(y.sum(), (x, w))), (z, *torch.a
     env = {**os.environ, "NUMBA_CPU_NAME": "haswell", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_frozen_network_goes_by_stages_and_its_weights_must_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = create("lenet_relu"), torch.randn(40, 1, 28, 28)
+    with torch.no_grad():
+        expected = net(x)
+        frozen = convolve.accelerate(net, freeze=True)
+        assert calls(frozen, x, monkeypatch) == 2
+        assert torch.equal(frozen(x), expected)
+        frozen[0].weight[0, 0, 0, 0] += 1
+        with pytest.raises(UsageError, match="a frozen weight must not change"):
+            frozen(x)

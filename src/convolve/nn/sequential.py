@@ -51,12 +51,14 @@ def _stage(x: Any, *layers: Any) -> Tensor | None:
     padding = sides[0], sides[1]
     if stages.why_not(x, convolution.weight, padding) is not None:
         return None
+    if convolution.frozen is not None and not torch.is_grad_enabled():
+        convolution.frozen.check(convolution.weight)  # nothing is prepared for a stage, but the promise stands
     return stages.stage(x, convolution.weight, convolution.bias, padding)
 
 
 def _plain(layer: Conv2d) -> bool:
     """Whether it is nothing but a convolution of stride 1 over a zero-padded input."""
-    unusual = layer.flip_kernel or layer.algorithm != "auto" or layer.frozen is not None or layer.groups != 1
+    unusual = layer.flip_kernel or layer.algorithm != "auto" or layer.groups != 1
     usual = layer.stride == layer.dilation == (1, 1) and layer.padding_mode == "zeros"
     return usual and not unusual and isinstance(layer.padding, tuple)
 
