@@ -16,6 +16,7 @@ from torch import Tensor
 import convolve
 from convolve.errors import DeclinedError
 from convolve.kernels import minimal_filtering
+from convolve.ops import costs
 from convolve.ops.algorithms import ALGORITHMS, fft, separable, winograd
 from convolve.ops.choose import ranked, served, why_not
 from convolve.problem import ROLES, ConvProblem
@@ -430,3 +431,14 @@ def test_the_library_is_not_asked_where_it_writes_beyond_its_memory(text: str) -
     gradient = layer.weight.grad
     assert gradient is not None
     assert (gradient[:, :, 0, 0].double() - want).abs().max() <= 1e-5 * x.double().abs().sum((0, 2, 3)).max()
+
+
+def test_on_a_processor_that_was_never_measured_another_row_must_be_predicted_half_as_fast_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = costs.processor(), costs.capability()
+    for recorded, least in ((here, 1.15), (("another", here[1]), 1.5)):
+        table = costs.Fitted(*recorded, {}, {})
+        monkeypatch.setattr(costs, "fitted", lambda table=table: table)
+        assert costs.margin(1.0, 1.0) == least, "estimates that are sure"
+        assert costs.margin(4.0, 1.0) == 2.0, "half a standard deviation of a factor of four"
