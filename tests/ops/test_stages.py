@@ -17,7 +17,7 @@ from convolve.errors import UsageError
 from convolve.kernels.machine import machine
 from convolve.models import create
 from convolve.nn.sequential import Sequential
-from convolve.ops import stages
+from convolve.ops import engine, stages
 from guard_pages import guarded_like
 from kernels_support import guard_allocations
 
@@ -97,6 +97,20 @@ def test_nan_and_infinity_spread_as_in_torch_and_to_no_other_image() -> None:
     torch.testing.assert_close(
         torch.autograd.grad(y[:, 0].sum(), leaf)[0], torch.autograd.grad(expected[:, 0].sum(), other)[0], equal_nan=True
     )
+
+
+def test_weight_gradients_are_right_on_fewer_threads_than_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w, bias, padding = operands(1)
+    monkeypatch.setattr(engine, "thread_count", lambda: 3)
+    run, empty = engine.run, torch.empty
+    monkeypatch.setattr(engine, "run", lambda address, arguments, _: run(address, arguments, 1))
+    monkeypatch.setattr(torch, "empty", lambda *size, **options: empty(*size, **options).fill_(1))
+    gradients = []
+    for function in (stages.stage, composed):
+        leaves = [w.clone().requires_grad_(), bias.clone().requires_grad_()]
+        gradients.append(torch.autograd.grad(function(x, *leaves, padding).sum(), leaves))
+    for mine, theirs in zip(*gradients, strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_second_derivatives_are_those_of_torchs_operators() -> None:

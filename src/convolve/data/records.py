@@ -43,7 +43,7 @@ class ResidentImages:
         return c, h, w
 
     def batch(self, indices: torch.Tensor) -> torch.Tensor:
-        return self.pixels.index_select(0, indices)  # copies whole pictures: a twentieth of what pixels[indices] takes
+        return self.pixels.index_select(0, indices)  # copies whole pictures, which indexing does not
 
     def content(self) -> str:
         # A checksum and not a digest: against accidents, at the speed of memory.

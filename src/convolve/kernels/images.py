@@ -17,7 +17,7 @@ from __future__ import annotations
 from convolve.kernels.cache import Kernel
 from convolve.kernels.machine import Tiles, machine, tiles_for
 from convolve.kernels.preamble import HEADER, PREAMBLE
-from convolve.kernels.scratch import ADDRESSES
+from convolve.kernels.scratch import ADDRESSES, unpack
 
 _SIZES = (
     "batch", "channels", "size_h", "size_w", "filters", "kernel_h", "kernel_w", "before_h", "before_w",
@@ -124,15 +124,11 @@ def multiply(out, out_k, x, x_c, x_h, w, w_k, count, bias, channels, first_r, la
 """
 
 
-def unpacked(names: tuple[str, ...]) -> str:
-    return "\n".join(f"    {name} = arguments[{HEADER + i}]" for i, name in enumerate(names))
-
-
 def source(tile: int, width: int) -> str:
     return f"""
 def kernel(arguments):
 {PREAMBLE}
-{unpacked(ARGUMENTS)}
+{unpack(ARGUMENTS, "arguments", HEADER, 4)}
     scratch = shift(pointer(scratch), thread * scratch_size)
     x_h, x_c = padded_w * LANES, padded_h * padded_w * LANES
     pixels, taps = out_h * out_w, channels * kernel_h * kernel_w
@@ -178,7 +174,7 @@ def weights_source(tile: int, width: int, lanes: int) -> str:
     return f"""
 def kernel(arguments):
 {PREAMBLE}
-{unpacked(WEIGHTS_ARGUMENTS)}
+{unpack(WEIGHTS_ARGUMENTS, "arguments", HEADER, 4)}
     table = int64_pointer(table)
     scratch = shift(pointer(scratch), thread * scratch_size)
     places = filters * out_h * out_w

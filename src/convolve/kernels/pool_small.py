@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from convolve.kernels.cache import Kernel
 from convolve.kernels.preamble import HEADER, PREAMBLE
+from convolve.kernels.scratch import unpack
 
 # All int64. Strides, sizes and offsets count elements.
 FORWARD = (
@@ -36,10 +37,6 @@ BACKWARD = (
 KINDS = ("max", "codes", "average")
 HALVES = (2, 2, 0)  # size, stride, padding modulo the stride
 WINDOWS = (HALVES, (3, 2, 0), (3, 2, 1), (3, 1, 0))  # of the backward kernels
-
-
-def _unpack(names: tuple[str, ...]) -> str:
-    return "\n".join(f"    {name} = arguments[{HEADER + i}]" for i, name in enumerate(names))
 
 
 def _pair(kind: str, rest: str) -> list[str]:
@@ -80,7 +77,7 @@ def forward_source(kind: str) -> str:
     return f"""
 def kernel(arguments):
 {PREAMBLE}
-{_unpack(FORWARD)}
+{unpack(FORWARD, "arguments", HEADER, 4)}
     row_code = byte_pointer(scratch + thread * scratch_bytes)
     tap1, tap2, tap3, divided = splat(1), splat(2), splat(3), splat(divisor)
     whole = outputs_w // LANES * LANES
@@ -158,7 +155,7 @@ def backward_source(size: int, stride: int, odd: int) -> str:
     return f"""
 def kernel(arguments):
 {PREAMBLE}
-{_unpack(BACKWARD)}
+{unpack(BACKWARD, "arguments", HEADER, 4)}
     lines = pointer(scratch + thread * scratch_bytes)
     line_codes = shift(lines, lines_size)
     for i in range(0, 2 * lines_size, LANES):
@@ -216,7 +213,7 @@ def halves_back_source() -> str:
     return f"""
 def kernel(arguments):
 {PREAMBLE}
-{_unpack(BACKWARD)}
+{unpack(BACKWARD, "arguments", HEADER, 4)}
     tap0, tap1, tap2, tap3 = zero(), splat(1), splat(2), splat(3)
     whole = outputs_w // LANES * LANES
     rest = size_w - 2 * whole

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from convolve.kernels.cache import Kernel
 from convolve.kernels.preamble import HEADER, PREAMBLE
+from convolve.kernels.scratch import unpack
 
 # All int64. Strides and sizes count elements.
 FORWARD = (
@@ -21,17 +22,13 @@ BACKWARD = ("g", "codes", "x", "table", "scratch", "planes", "size", "divisor")
 _CHAINS = 4  # sums at once
 
 
-def _unpack(names: tuple[str, ...]) -> str:
-    return "\n".join(f"    {name} = arguments[{HEADER + i}]" for i, name in enumerate(names))
-
-
 def forward_source() -> str:
     sums = ", ".join(f"s{v}" for v in range(_CHAINS))
     more = "\n".join(f"            s{v} = add(s{v}, load(here, i + {v} * LANES))" for v in range(_CHAINS))
     return f"""
 def kernel(arguments):
 {PREAMBLE}
-{_unpack(FORWARD)}
+{unpack(FORWARD, "arguments", HEADER, 4)}
     y = pointer(y)
     whole = size // LANES * LANES
     many = size // ({_CHAINS} * LANES) * ({_CHAINS} * LANES)
@@ -57,7 +54,7 @@ def backward_source() -> str:
     return f"""
 def kernel(arguments):
 {PREAMBLE}
-{_unpack(BACKWARD)}
+{unpack(BACKWARD, "arguments", HEADER, 4)}
     g = pointer(g)
     for plane in range(thread * planes // threads, (thread + 1) * planes // threads):
         to, s = shift(pointer(x), plane * size), splat(g[plane] / divisor)

@@ -9,7 +9,7 @@ Places are float64, values have the pictures' own type. Everything is plain arit
 multiply-adds: the same bits in any batch, on any number of threads and with any vectors. Vectors would bring little: four loads
 from scattered addresses are most of the work, and a gather of vectors takes as long as they do.
 
-Traffic. Pictures of training lie in a core's cache; an affine pixel costs about five nanoseconds of a core.
+Traffic. Everything is read and written once; pictures of training lie in a core's cache.
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ once.
 from __future__ import annotations
 
 from convolve.kernels.cache import Kernel
-from convolve.kernels.images import TURNS, multiply, tap_tiles, tiles, unpacked, weight_tile, write_totals
+from convolve.kernels.images import TURNS, multiply, tap_tiles, tiles, weight_tile, write_totals
 from convolve.kernels.machine import machine
-from convolve.kernels.preamble import PREAMBLE
+from convolve.kernels.preamble import HEADER, PREAMBLE
+from convolve.kernels.scratch import unpack
 
 _SIZES = (
     "batch", "channels", "size_h", "size_w", "filters", "kernel_h", "kernel_w", "before_h", "before_w",
@@ -73,7 +74,7 @@ def forward_source(tile: int, width: int) -> str:
     return f"""
 def kernel(arguments):
 {PREAMBLE}
-{unpacked(FORWARD)}
+{unpack(FORWARD, "arguments", HEADER, 4)}
     scratch = shift(pointer(scratch), thread * scratch_size)
     x_h, x_c = padded_w * LANES, padded_h * padded_w * LANES
     wide, places, taps = 2 * columns, filters * rows * columns, channels * kernel_h * kernel_w
@@ -109,7 +110,7 @@ def input_source(tile: int, width: int) -> str:
     return f"""
 def kernel(arguments):
 {PREAMBLE}
-{unpacked(INPUT)}
+{unpack(INPUT, "arguments", HEADER, 4)}
     scratch = shift(pointer(scratch), thread * scratch_size)
     places, taps = filters * rows * columns, kernel_h * kernel_w
     pixels = size_h * size_w
@@ -152,7 +153,7 @@ def weights_source(tile: int, width: int, lanes: int) -> str:
     return f"""
 def kernel(arguments):
 {PREAMBLE}
-{unpacked(WEIGHTS)}
+{unpack(WEIGHTS, "arguments", HEADER, 4)}
     table = int64_pointer(table)
     scratch = shift(pointer(scratch), thread * scratch_size)
     places, high, wide = filters * rows * columns, 2 * rows, 2 * columns

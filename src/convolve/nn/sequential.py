@@ -51,9 +51,10 @@ def _stage(x: Any, *layers: Any) -> Tensor | None:
     padding = sides[0], sides[1]
     if stages.why_not(x, convolution.weight, padding) is not None:
         return None
-    if convolution.frozen is not None and not torch.is_grad_enabled():
+    operands = x, convolution.weight, convolution.bias
+    if convolution.frozen is not None and not stages.needs_gradient(*operands):
         convolution.frozen.check(convolution.weight)  # nothing is prepared for a stage, but the promise stands
-    return stages.stage(x, convolution.weight, convolution.bias, padding)
+    return stages.stage(*operands, padding)
 
 
 def _plain(layer: Conv2d) -> bool:

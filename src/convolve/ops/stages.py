@@ -51,7 +51,7 @@ def why_not(x: Tensor, weight: Tensor, padding: Padding) -> str | None:
         return "the images are not (n, c, h, w) one after the other"
     if why_no_kernels() is not None:
         return why_no_kernels()
-    sizes = _Sizes.of(x.shape, weight.shape, padding, machine().lanes(_dtype(x)))
+    sizes = _sizes(x.shape, weight.shape, padding, _dtype(x))
     if sizes.rows < 1 or sizes.columns < 1:
         return "the images are smaller than the window"
     slower = _why_slower(x, weight, sizes)
@@ -89,12 +89,16 @@ def stage(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding) -> T
     >>> torch.allclose(y, F.max_pool2d(F.relu(F.conv2d(x, w, padding=1)), 2), atol=1e-5)
     True
     """
-    if torch.is_grad_enabled() and (
-        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    ):
+    if needs_gradient(x, weight, bias):
         result: Tensor = _Stage.apply(x, weight, bias, padding)  # type: ignore[no-untyped-call]
         return result
     return _forward(x, weight, bias, padding, codes=False)[0]
+
+
+def needs_gradient(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether a derivative may be asked for."""
+    leaves = (x, weight) if bias is None else (x, weight, bias)
+    return torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves)
 
 
 class _Stage(torch.autograd.Function):
@@ -256,8 +260,13 @@ class _Plan:
 
 
 @lru_cache(maxsize=1024)
+def _sizes(x: tuple[int, ...], w: tuple[int, ...], padding: Padding, dtype: str) -> _Sizes:
+    return _Sizes.of(x, w, padding, machine().lanes(dtype))
+
+
+@lru_cache(maxsize=1024)
 def _plan(x: tuple[int, ...], w: tuple[int, ...], padding: Padding, threads: int, dtype: str) -> _Plan:
-    sizes = _Sizes.of(x, w, padding, machine().lanes(dtype))
+    sizes = _sizes(x, w, padding, dtype)
     filters, channels, kernel_h, kernel_w = w
     places = [r * sizes.values["padded_w"] + s for r in range(kernel_h) for s in range(kernel_w)]
     places += places[-1:] * max(width for _, width in images.tap_tiles())
