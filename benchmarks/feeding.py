@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import random
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +21,7 @@ import torch
 from PIL import Image
 
 import convolve
-from benchmarks.record import DATA, spread, write
+from benchmarks.record import DATA, in_turn, spread, write
 from convolve.data.image_folder import each
 from convolve.data.load import load
 from convolve.data.picture import fit, open_picture, to_pixels
@@ -39,21 +37,6 @@ PICTURES, SIDE = 64, 64
 GENTLE = read("gentle")
 
 Run = Callable[[], Any]
-
-
-def in_turn(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
-    chance, order = random.Random(0), list(runs)
-    for run in runs.values():
-        run()
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        chance.shuffle(order)
-        for name in order:
-            started = time.perf_counter()
-            runs[name]()
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
 
 
 def augmentation(rounds: int) -> dict[str, Any]:

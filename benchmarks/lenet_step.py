@@ -23,7 +23,7 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import convolve
 from benchmarks.limits import fma_per_second
-from benchmarks.record import DATA, RESULTS, spread, write
+from benchmarks.record import DATA, RESULTS, in_turn, spread, write
 from benchmarks.training import lenet as plain_lenet
 from convolve.data.load import load
 from convolve.data.preprocess import measure, normalise
@@ -48,6 +48,7 @@ from convolve.training.records import Silent
 
 RATE, DECAY = 4e-3, 5e-2
 TENTH = 6_000
+SAMPLE = 0.004  # seconds that one sample of a part lasts at least
 
 Run = Callable[[], Any]
 
@@ -111,26 +112,6 @@ def parts(n: int) -> dict[str, dict[str, Any]]:
     return found
 
 
-def in_turn(runs: Mapping[str, Run], rounds: int) -> dict[str, list[float]]:
-    """Seconds by name, round by round; repeated within a round until a few milliseconds are full."""
-    chance, order = random.Random(0), list(runs)
-    repeats = {}
-    for name, run in runs.items():
-        run()
-        started = time.perf_counter()
-        run()
-        repeats[name] = max(1, min(50, int(0.004 / (time.perf_counter() - started))))
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        chance.shuffle(order)
-        for name in order:
-            started = time.perf_counter()
-            for _ in range(repeats[name]):
-                runs[name]()
-            seconds[name].append((time.perf_counter() - started) / repeats[name])
-    return seconds
-
-
 def step_of(net: nn.Module, x: Tensor, y: Tensor, fused: bool) -> Run:
     optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=DECAY, fused=fused)
 
@@ -146,7 +127,7 @@ def measure_parts(batch: int, rounds: int) -> dict[str, Any]:
     peak = max(fma_per_second(torch.get_num_threads()) for _ in range(12))
     table: dict[str, Any] = {}
     for name, part in parts(batch).items():
-        seconds = in_turn(part["runs"], rounds)
+        seconds = in_turn(part["runs"], rounds, SAMPLE)
         row = {who: statistics.median(taken) * 1e3 for who, taken in seconds.items()}
         limit = part["macs"] / peak * 1e3
         table[name] = {"macs": part["macs"], "limit_ms": limit, "ms": row}
@@ -156,7 +137,7 @@ def measure_parts(batch: int, rounds: int) -> dict[str, Any]:
     x, y = torch.randn(batch, 1, 28, 28), torch.randint(0, 10, (batch,))
     runs = {"torch": step_of(plain_lenet(), x, y, False), "torch, fused AdamW": step_of(plain_lenet(), x, y, True)}
     runs["ours"] = step_of(create("lenet_relu"), x, y, True)
-    seconds = in_turn(runs, rounds)
+    seconds = in_turn(runs, rounds, SAMPLE)
     ratios = [theirs / mine for theirs, mine in zip(seconds["torch"], seconds["ours"], strict=True)]
     arithmetic = sum(row["limit_ms"] for name, row in table.items() if not name.startswith("stage"))
     whole = {who: spread([1e3 * s for s in taken]) for who, taken in seconds.items()}

@@ -77,6 +77,26 @@ def paired(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> d
     }
 
 
+def in_turn(runs: Mapping[str, Callable[[], Any]], rounds: int, least: float = 0.0) -> dict[str, list[float]]:
+    """Seconds by name, round by round, in random order and after two untimed calls; a short run is repeated until about `least`
+    seconds are full, at most 50 times."""
+    chance, order, repeats = random.Random(0), list(runs), {}
+    for name, run in runs.items():
+        run()
+        started = time.perf_counter()
+        run()
+        repeats[name] = max(1, min(50, int(least / (time.perf_counter() - started))))
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        chance.shuffle(order)
+        for name in order:
+            started = time.perf_counter()
+            for _ in range(repeats[name]):
+                runs[name]()
+            seconds[name].append((time.perf_counter() - started) / repeats[name])
+    return seconds
+
+
 def best_seconds(run: Callable[[], Any], times: int) -> float:
     """The shortest of a few runs, after one that warms up."""
     run()

@@ -13,7 +13,6 @@ import argparse
 import copy
 import random
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import convolve
-from benchmarks.record import spread, write
+from benchmarks.record import in_turn, spread, write
 
 
 def lenet() -> nn.Module:
@@ -94,19 +93,9 @@ def forward(model: nn.Module, x: Tensor) -> Callable[[], Any]:
     return run
 
 
-def in_turn(runs: dict[str, Callable[[], Any]], images: int, rounds: int) -> dict[str, Any]:
+def compared(runs: dict[str, Callable[[], Any]], images: int, rounds: int) -> dict[str, Any]:
     """Images per second, and the ratios to ours pair by pair."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    order, chance = list(runs), random.Random(0)
-    for run in runs.values():
-        run()
-        run()
-    for _ in range(rounds):
-        chance.shuffle(order)
-        for name in order:
-            started = time.perf_counter()
-            runs[name]()
-            seconds[name].append(time.perf_counter() - started)
+    seconds, chance = in_turn(runs, rounds), random.Random(0)
     ratios = {}
     for name in runs:
         if name != "ours":
@@ -136,10 +125,10 @@ def main() -> None:
         for key, result in results.items():
             torch.testing.assert_close(result, results["torch"], atol=1e-4, rtol=1e-4, msg=f"{name}: {key} differs")
         images = len(those["torch"][1])
-        inference = in_turn({key: forward(*pair) for key, pair in those.items()}, images, rounds)
+        inference = compared({key: forward(*pair) for key, pair in those.items()}, images, rounds)
         del those["ours frozen"]
         labels = torch.randint(0, 10, (images,))
-        training = in_turn({key: step(model, x, labels) for key, (model, x) in those.items()}, images, rounds)
+        training = compared({key: step(model, x, labels) for key, (model, x) in those.items()}, images, rounds)
         figures[name] = {"batch": images, "forward": inference, "training": training}
         for what in ("forward", "training"):
             rates = ", ".join(f"{k} {v:,.0f}" for k, v in figures[name][what]["images_per_s"].items())
