@@ -231,13 +231,10 @@ def why_alone(environment: Mapping[str, str] | None = None) -> str | None:
     """Why there is one process although a launcher was told of several, or None. (accelerate 1.15 starts several on a CPU by mpirun only,
     and says nothing.)"""
     found = os.environ if environment is None else environment
-    if "ACCELERATE_USE_CPU" not in found or any(name not in found for name in MASTER) or launched(found) != ALONE:
+    told = "ACCELERATE_USE_CPU" in found and all(name in found for name in MASTER) and "WORLD_SIZE" not in found
+    if not told or launched(found) != ALONE:
         return None
-    return (
-        None
-        if "WORLD_SIZE" in found
-        else "accelerate launch started one process only; for several on CPUs see torchrun"
-    )
+    return "accelerate launch started one process only; for several on CPUs see torchrun"
 
 
 @contextmanager
