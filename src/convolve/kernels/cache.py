@@ -1,8 +1,8 @@
 """Compiled kernels, loaded into this process and kept on disk.
 
 A kernel is compiled once per machine: its object code is kept in the user's cache folder, under a name that is the digest of
-everything it depends on (every source file of this room, the kernel's own source, the processor and its features, the versions of
-Numba and LLVM), with a digest of its own, so that stale or damaged code is never run but compiled again. A folder that cannot be
+everything it depends on (the kernel's own source and that of the functions it calls, the files here that turn them into code, the
+processor and its features, the versions of Numba and LLVM), with a digest of its own, so that stale or damaged code is never run but compiled again. A folder that cannot be
 read or written only costs the compilation. Loading takes LLVM alone, not Numba.
 """
 
@@ -24,7 +24,7 @@ from convolve.files import atomic_write, cache_folder
 from convolve.kernels.machine import machine, target_machine
 from convolve.kernels.preamble import ENTRY
 
-_ROOM = Path(__file__).parent
+_COMPILER = ("compile", "machine", "preamble", "vector")  # the files that decide what a kernel's source becomes
 _LOCK = threading.Lock()
 
 
@@ -116,9 +116,10 @@ def _key(*parts: str) -> str:
 def _surroundings() -> str:
     import llvmlite.binding as llvm
 
-    room = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_ROOM.glob("*.py")))).hexdigest()
+    room = Path(__file__).parent
+    files = hashlib.sha256(b"".join((room / f"{name}.py").read_bytes() for name in _COMPILER)).hexdigest()
     versions = ",".join(metadata.version(name) for name in ("numba", "llvmlite"))
-    return "\0".join((room, versions, machine().cpu, machine().features, llvm.get_process_triple()))
+    return "\0".join((files, versions, machine().cpu, machine().features, llvm.get_process_triple()))
 
 
 def _read(path: Path) -> bytes | None:
