@@ -34,7 +34,7 @@ INPUT = ("g", "codes", "w", "dx", "scratch", *_SIZES, "spread_h", "spread_w")  #
 WEIGHTS = ("g", "codes", "x", "dw", "db", "table", "scratch", *_SIZES, "taps")
 # dw and db are those of each thread, one after the other; the table has the taps' offsets, and the last again to fill a tile
 
-_SPREAD = """
+SPREAD = """
 def spread(g, codes, filters, rows, columns, to, width, height, first_h, first_w):
     none, one, two, three = zero(), splat(1), splat(2), splat(3)
     for k in range(filters):
@@ -52,7 +52,7 @@ def spread(g, codes, filters, rows, columns, to, width, height, first_h, first_w
 """
 
 
-_MAXIMA = """
+MAXIMA = """
 def maxima(lines, width, columns, count, out, out_k, codes, kept):
     none, one, two, three, four = zero(), splat(1), splat(2), splat(3), splat(4)
     for k in range(count):
@@ -199,7 +199,7 @@ def forward(tile: int, width: int, dtype: str) -> Kernel:
         f"stages-{dtype}-{tile}x{width}",
         dtype,
         lambda: forward_source(tile, width),
-        lambda: TURNS + _MAXIMA + multiply(tile, width),
+        lambda: TURNS + MAXIMA + multiply(tile, width),
     )
 
 
@@ -209,14 +209,14 @@ def input_gradient(tile: int, width: int, dtype: str) -> Kernel:
         f"stages_input-{dtype}-{tile}x{width}",
         dtype,
         lambda: input_source(tile, width),
-        lambda: TURNS + _SPREAD + multiply(tile, width),
+        lambda: TURNS + SPREAD + multiply(tile, width),
     )
 
 
 def weight_gradient(tile: int, width: int, dtype: str) -> Kernel:
     """One of tap_tiles()."""
     name = f"stages_weights-{dtype}-{tile}x{width}"
-    return Kernel(name, dtype, lambda: weights_source(tile, width, machine().lanes(dtype)), lambda: TURNS + _SPREAD)
+    return Kernel(name, dtype, lambda: weights_source(tile, width, machine().lanes(dtype)), lambda: TURNS + SPREAD)
 
 
 def every(dtype: str) -> list[Kernel]:

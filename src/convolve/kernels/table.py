@@ -19,6 +19,7 @@ from convolve.kernels import (
     resample,
     rows,
     stages,
+    stages_winograd,
     weight_sums,
     winograd,
 )
@@ -26,7 +27,7 @@ from convolve.kernels.cache import Kernel
 
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
-OTHERS = (depthwise, images, pool_rows, pool_lanes, pool_small, pool_whole, resample, stages, winograd)
+OTHERS = (depthwise, images, pool_rows, pool_lanes, pool_small, pool_whole, resample, stages, stages_winograd, winograd)
 
 
 @cache
