@@ -49,6 +49,13 @@ def spread(g, codes, filters, rows, columns, to, width, height, first_h, first_w
                 store(lower, 2 * q * LANES, where_equal(code, two, value))
                 store(lower, (2 * q + 1) * LANES, where_equal(code, three, value))
                 at += LANES
+
+def all_of(x, count):  # a multiple of 4; four sums, since an addition waits for the one before
+    a, b, c, d = zero(), zero(), zero(), zero()
+    for i in range(0, count * LANES, 4 * LANES):
+        a, b = add(a, load(x, i)), add(b, load(x, i + LANES))
+        c, d = add(c, load(x, i + 2 * LANES)), add(d, load(x, i + 3 * LANES))
+    return add(add(a, b), add(c, d))
 """
 
 
@@ -176,10 +183,7 @@ def kernel(arguments):
         from_codes = byte_pointer(codes + group * places * LANES)
         spread(maps, from_codes, filters, rows, columns, gradient, wide, high, 0, 0)
         for k in range(filters):
-            s = load(bias_sums, k * LANES)
-            for i in range(high * wide):
-                s = add(s, load(gradient, k * z_k + i * LANES))
-            store(bias_sums, k * LANES, s)
+            store(bias_sums, k * LANES, add(load(bias_sums, k * LANES), all_of(shift(gradient, k * z_k), high * wide)))
         into = sums
         for k in range(0, filters, {tile}):
             for c in range(channels):

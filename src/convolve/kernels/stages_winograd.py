@@ -291,10 +291,7 @@ def kernel(arguments):
         from_codes = byte_pointer(codes + group * places * LANES)
         spread(maps, from_codes, filters, rows, columns, gradient, wide, high, 0, 0)
         for k in range(filters):
-            s = load(bias_sums, k * LANES)
-            for i in range(high * wide):
-                s = add(s, load(gradient, k * z_k + i * LANES))
-            store(bias_sums, k * LANES, s)
+            store(bias_sums, k * LANES, add(load(bias_sums, k * LANES), all_of(shift(gradient, k * z_k), high * wide)))
         for block in range(blocks):
             for i in range({width} * high * tiles):
                 pair = shift(gradient, block * {width} * z_k + i * {OUTPUTS} * LANES)

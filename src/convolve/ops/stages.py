@@ -41,8 +41,8 @@ MOST_CHANNELS, MOST_FILTERS = 16, 32
 STAGE, WINOGRAD, LAYERS = "stage", "winograd", "layers"
 """The ways through the layers of a stage: in one piece, by plain sums or with fewer products; or one by one."""
 
-LEAST_PAIRS = 24
-"""Channels times filters from which transforming them costs less than the products that it spares."""
+LEAST_MAPS = 6
+"""Channels, and filters, from which transforming them costs less than the products that it spares."""
 
 _MOST_BYTES = 2 << 20  # of scratch for one thread
 
@@ -70,9 +70,9 @@ def why_not(x: Tensor, weight: Tensor, padding: Padding) -> str | None:
 
 def _way(weight: Tensor) -> str:
     """How the layers of a stage are computed in one piece."""
-    filters, channels, *kernel = weight.shape
-    few = kernel != [winograd.TAPS, winograd.TAPS] or filters * channels < LEAST_PAIRS
-    return STAGE if few or current_precision() == "exact" else WINOGRAD
+    *maps, kernel_h, kernel_w = weight.shape
+    served = kernel_h == kernel_w == winograd.TAPS and min(maps) >= LEAST_MAPS
+    return WINOGRAD if served and current_precision() != "exact" else STAGE
 
 
 def _why_slower(x: Tensor, weight: Tensor, sizes: _Sizes) -> str | None:
