@@ -21,12 +21,13 @@ from convolve.kernels import (
     stages,
     weight_sums,
     winograd,
+    winograd_gradient,
 )
 from convolve.kernels.cache import Kernel
 
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
-OTHERS = (depthwise, images, pool_rows, pool_lanes, pool_small, pool_whole, resample, stages, winograd)
+OTHERS = (depthwise, images, pool_rows, pool_lanes, pool_small, pool_whole, resample, stages, winograd, winograd_gradient)
 
 
 @cache
