@@ -27,7 +27,18 @@ from convolve.kernels.cache import Kernel
 
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
-OTHERS = (depthwise, images, pool_rows, pool_lanes, pool_small, pool_whole, resample, stages, winograd, winograd_gradient)
+OTHERS = (
+    depthwise,
+    images,
+    pool_rows,
+    pool_lanes,
+    pool_small,
+    pool_whole,
+    resample,
+    stages,
+    winograd,
+    winograd_gradient,
+)
 
 
 @cache

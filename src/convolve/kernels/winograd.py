@@ -204,7 +204,7 @@ def kernel(arguments):
 
 
 def forward_source(matrix: Matrix, lanes: int) -> str:
-    """The kernel that transforms a block of tiles by the matrix: its columns are what a tile has along an axis, its rows what comes of it."""
+    """The kernel that transforms a block of tiles, of as many inputs along an axis as the matrix has columns."""
     made, n = len(matrix), len(matrix[0])
     pitch = _pitch(lanes)
     wide = STRIDES[-1] * pitch
@@ -252,8 +252,8 @@ def kernel(arguments):
 {_indented(kept, 8)}
                     {_PART.format(phases="down")}
                     there = shift(v, (part * blocks * LANES + b) * tiles + t * LANES)
-                    for q in range(run):
-                        for i in range({made}):
+                    for i in range({made}):
+                        for q in range(run):
                             place = shift(temp, i * {pitch} + q * outputs * LANES)
                             element = shift(there, {made} * i * v_element + q * LANES)
 {each("i# = load(place, # * LANES)", n, 28)}

@@ -5,8 +5,8 @@ transforms are linear, so tiles are summed before the last one:
 
     dw  =  A^T [ sum over tiles  (B^T x B) * (G dy G^T) ] A          36 products in the place of 144, m = 4
 
-B is that of the forward pass (kernels/winograd.py), G and A^T are those of F(3, m). Over all channels and filters, element e of a tile is one
-matrix product, summed over tiles:
+B is that of the forward pass (kernels/winograd.py), G and A^T are those of F(3, m). Over all channels and filters, element e of a
+tile is one matrix product, summed over tiles:
 
     inputs      V[e][block of c][tile][lane of c]  = B^T x B         kernel `forward`, for a chunk of tiles
     gradients   D[e][block of k][tile][lane of k]  = G dy G^T        the same text, by another matrix
@@ -53,7 +53,7 @@ TAPS_ARGUMENTS = ("u", "dw", "finite", "temp", "u_element", "channels", "filters
 
 
 def rows(dtype: str) -> int:
-    """Channels of the register tile: rows x VECTORS sums, VECTORS gradients and one input fit the registers, and a vector holds whole tiles."""
+    """Channels of the register tile: rows x VECTORS sums, VECTORS gradients and one input fit the registers; it divides a vector."""
     return min(machine().lanes(dtype), 8 if machine().instruction_set == "avx512" else 4)
 
 

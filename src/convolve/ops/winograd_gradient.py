@@ -16,16 +16,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from convolve.kernels import winograd, winograd_gradient as kernels
+from convolve.kernels import winograd
+from convolve.kernels import winograd_gradient as kernels
 from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine
 from convolve.ops import engine, positions
 from convolve.ops.algorithm import Cost
+from convolve.ops.winograd_call import CALL_SECONDS, CLOCK, L2_BYTES
 from convolve.problem import DTYPE_BYTES, ConvProblem
 
 MOST_TILES = 256
 """Of a chunk: products that are summed one by one."""
-CALL_SECONDS, CLOCK = 1.2e-5, 6e9  # as in winograd_call.py
+_CHUNKS = (32, 64, 96, 128, 192, MOST_TILES)
+_NEAR_TILES = 100  # of whose panel of D, and V, the first-level cache holds what a pass reads again
+
+# Cycles of one vector: transformed, of x or of dy, transposed besides, multiplied, made taps; of one pass over the tiles of a chunk; of
+# a line that comes from beyond the second-level cache, or that another thread has written.
+X_CYCLES, Y_CYCLES, GATHERED_CYCLES, PRODUCT_CYCLES, TAPS_CYCLES = 7.5, 5.7, 14.8, 1.15, 2.6
+PASS_CYCLES, V_LINE, D_LINE, U_LINE, SHARE_LINE = 22.0, 2.4, 1.0, 6.3, 62.0
 _MOST_PLANS = 1024
 _POINTERS = struct.Struct(f"{kernels.ARGUMENTS.index('forward')}q")
 
@@ -101,7 +109,7 @@ class _Room(NamedTuple):
     u_size: int
     """Of all the groups that are kept."""
     size: int
-    """Of everything."""
+    """With all the rest."""
 
     @classmethod
     def of(cls, sizes: _Sizes, cut: Cut) -> _Room:
@@ -141,13 +149,13 @@ def _plan(tile: int, problem: ConvProblem, x: Tensor, dy: Tensor) -> _Plan:
     if found is None or found.problem is not problem:
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
-        found = _PLANS[key] = _planned(tile, problem, x.stride(), dy.stride(), best_cut(tile, problem, threads), threads)
+        found = _PLANS[key] = _planned(
+            tile, problem, x.stride(), dy.stride(), best_cut(tile, problem, threads), threads
+        )
     return found
 
 
-def _planned(
-    tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int, ...], cut: Cut, threads: int
-) -> _Plan:
+def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int, ...], cut: Cut, threads: int) -> _Plan:
     sizes = _Sizes.of(tile, problem)
     room = _Room.of(sizes, cut)
     out_h, out_w = problem.output_size
@@ -207,15 +215,87 @@ def run(tile: int, problem: ConvProblem, x: Tensor, dy: Tensor) -> tuple[Tensor,
     finite = all(map(math.isfinite, flags.tolist()))
     if plan.shares == 1:
         return shares[0], finite
-    total = shares.sum(0)
+    total = torch.empty_strided(shape, strides, dtype=x.dtype)
+    torch.sum(shares, 0, out=total)
     return total, finite and bool(total.isfinite().all())
+
+
+def tiles(tile: int, problem: ConvProblem) -> int:
+    """Of all maps of the batch."""
+    return _Sizes.of(tile, problem).all_tiles
 
 
 @lru_cache(maxsize=1024)
 def best_cut(tile: int, problem: ConvProblem, threads: int) -> Cut:
     """The cheapest cut, by a count of vector instructions and of bytes between the caches."""
-    return min(_cuts(tile, problem, threads), key=lambda cut: cut.cycles)
+    return min(_cuts(_Sizes.of(tile, problem), problem, threads), key=lambda cut: cut.cycles)
 
 
-def _cuts(tile: int, problem: ConvProblem, threads: int) -> Iterator[Cut]:
-    raise NotImplementedError
+def _cuts(sizes: _Sizes, problem: ConvProblem, threads: int) -> Iterator[Cut]:
+    gathered = 0.0 if problem.layout == "channels_last" else 1.0
+    weight_lines = math.prod(problem.weight_shape) * sizes.width / 64
+    for tile_parts, channel_parts, filter_parts in _parts(sizes, problem.groups, threads):
+        blocks, panels = -(-sizes.blocks // channel_parts), -(-sizes.panels // filter_parts)
+        mine, vectors = (
+            -(-sizes.all_tiles // tile_parts),
+            min(-(-sizes.filters // sizes.lanes), panels * kernels.VECTORS),
+        )
+        channels = blocks * sizes.lanes
+        passes = sizes.elements * -(-min(channels, sizes.channels) // kernels.rows(problem.dtype)) * panels
+        tasks = -(-problem.groups * tile_parts * channel_parts * filter_parts // threads)
+        work = sizes.elements * mine * (X_CYCLES * blocks + Y_CYCLES * vectors)
+        work += GATHERED_CYCLES * gathered * mine * sizes.m * (sizes.tile * blocks + sizes.m * vectors)
+        work += PRODUCT_CYCLES * passes * mine * kernels.rows(problem.dtype) * kernels.VECTORS
+        work += TAPS_CYCLES * channels * vectors * (sizes.elements + 3 * kernels.TAPS**2)
+        work += SHARE_LINE * weight_lines * (tile_parts - 1)
+        for chunks in sorted({-(-mine // tiles) for tiles in _CHUNKS}):
+            tiles = -(-mine // chunks)
+            line = sizes.elements * tiles * sizes.lanes * sizes.width / 64
+            v_lines, d_lines = line * blocks, line * panels * kernels.VECTORS
+            spilled = 64 * (v_lines + d_lines) > L2_BYTES / 2
+            per_pass = PASS_CYCLES + max(0, tiles - _NEAR_TILES)
+            for group_blocks, group_panels in _groups(blocks, panels, chunks):
+                groups_c, groups_k = -(-blocks // group_blocks), -(-panels // group_panels)
+                u_bytes = sizes.elements * group_blocks * sizes.lanes * group_panels * sizes.panel * sizes.width
+                more = chunks * passes * per_pass
+                if spilled:
+                    more += chunks * (V_LINE * v_lines * groups_k + D_LINE * d_lines * groups_c)
+                if u_bytes > L2_BYTES / 2:
+                    more += U_LINE * u_bytes / 64 * groups_c * groups_k
+                yield Cut(
+                    tiles,
+                    tile_parts,
+                    channel_parts,
+                    filter_parts,
+                    group_blocks * sizes.lanes,
+                    group_panels,
+                    tasks * (work + more),
+                )
+
+
+def _parts(sizes: _Sizes, groups: int, threads: int) -> Iterator[tuple[int, int, int]]:
+    """Shares of tiles, channels and filters, no more than there are threads."""
+    if groups >= threads:
+        yield 1, 1, 1
+        return
+    divisors = [n for n in range(1, threads + 1) if threads % n == 0]
+    for t, c, k in itertools.product(divisors, repeat=3):
+        if t * c * k <= threads and t <= sizes.all_tiles and c <= sizes.blocks and k <= sizes.panels:
+            yield t, c, k
+
+
+def _groups(blocks: int, panels: int, chunks: int) -> Iterator[tuple[int, int]]:
+    """Vectors of channels and panels of a group of U; where all groups are kept from chunk to chunk, there is one."""
+    if chunks > 1:
+        yield blocks, panels
+        return
+    yield from itertools.product(
+        {min(blocks, n) for n in (2, 4, 8, blocks)}, {min(panels, n) for n in (1, 2, 4, panels)}
+    )
+
+
+def cost(tile: int, problem: ConvProblem) -> Cost:
+    """The estimate of one core, as the other rows give it."""
+    sizes, cut = _Sizes.of(tile, problem), best_cut(tile, problem, 1)
+    seconds = CALL_SECONDS + cut.cycles / CLOCK + problem.bytes * 1e-10
+    return Cost(seconds, _Room.of(sizes, cut).size * sizes.width)
