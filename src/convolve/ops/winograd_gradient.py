@@ -295,7 +295,9 @@ def _groups(blocks: int, panels: int, chunks: int) -> Iterator[tuple[int, int]]:
 
 
 def cost(tile: int, problem: ConvProblem) -> Cost:
-    """The estimate of one core, as the other rows give it."""
+    """The estimate of one core, as the other rows give it; nothing where nothing is summed."""
+    if problem.macs == 0:
+        return Cost(0.0, 0)
     sizes, cut = _Sizes.of(tile, problem), best_cut(tile, problem, 1)
     seconds = CALL_SECONDS + cut.cycles / CLOCK + problem.bytes * 1e-10
     return Cost(seconds, _Room.of(sizes, cut).size * sizes.width)
