@@ -133,8 +133,8 @@ _TOLD = 2 * (HEADER + len(ARGUMENTS) + len(BLOCK) + len(PRODUCT_ARGUMENTS) + HEA
 
 
 def run_length(m: int, lanes: int) -> int:
-    """How many neighbouring tiles are transformed at once: their columns are two transposed squares."""
-    return (2 * lanes - 2) // m
+    """How many neighbouring tiles are transformed at once: their columns are two transposed squares, or one tile where that is more."""
+    return max(1, (2 * lanes - 2) // m)
 
 
 def scratch_elements(tile: int, lanes: int) -> int:
@@ -144,7 +144,7 @@ def scratch_elements(tile: int, lanes: int) -> int:
 
 def _pitch(lanes: int) -> int:
     """Elements of one row of a strip, of one phase; odd in lines."""
-    return (2 * lanes + 1) * lanes
+    return (max(2 * lanes, TILES[-1]) + 1) * lanes
 
 
 def weights_scratch(tile: int, kernel: int, lanes: int) -> int:
