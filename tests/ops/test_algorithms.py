@@ -306,7 +306,8 @@ def test_many_threads_at_once_get_what_one_gets() -> None:
         ("8x64x28x28 k64 3x3 p1", "winograd"),
         ("1x512x14x14 k512 3x3 p1", "torch"),
         ("4x6x14x14 k16 5x5", "torch"),
-        ("8x64x28x28 k64 3x3 p1 weight_gradient", "torch"),
+        ("8x64x28x28 k64 3x3 p1 weight_gradient", "winograd"),
+        ("8x64x28x28 k64 3x3 s2 p1 weight_gradient", "torch"),
         ("1x1x5x5 k1 3x3", "torch"),
         ("1x1x512x512 k1 63x63 p31 bfloat16", "fft"),
         ("1x8x100000 k8 401 p200", "fft"),
@@ -381,7 +382,7 @@ def test_why_prints_every_row_with_its_reason_seconds_and_memory() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_reasons_are_asked_of_the_problem_as_the_row_would_see_it(role: str) -> None:
     problem = ConvProblem.parse(f"1x4x9x9 k4 3x3 p1 {role}")
-    reason = why_not(ROWS["winograd"], problem)
+    reason = why_not(ROWS["winograd_f6"], problem)
     assert (reason is None) == (role != "weight_gradient")
     assert (
         why_not(ROWS["torch_channels_last"], ConvProblem.parse("1x4x9 k4 3"))

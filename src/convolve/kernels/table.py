@@ -22,12 +22,25 @@ from convolve.kernels import (
     stages_winograd,
     weight_sums,
     winograd,
+    winograd_gradient,
 )
 from convolve.kernels.cache import Kernel
 
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
-OTHERS = (depthwise, images, pool_rows, pool_lanes, pool_small, pool_whole, resample, stages, stages_winograd, winograd)
+OTHERS = (
+    depthwise,
+    images,
+    pool_rows,
+    pool_lanes,
+    pool_small,
+    pool_whole,
+    resample,
+    stages,
+    stages_winograd,
+    winograd,
+    winograd_gradient,
+)
 
 
 @cache
