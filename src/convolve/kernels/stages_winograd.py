@@ -251,9 +251,7 @@ def weights_source(width: int) -> str:
         lines += [f"    s{k}_{r} = fma(x_r, y{k}, s{k}_{r})" for k in range(width)]
     lines += [f"store(into, {k * TAPS + r} * LANES, s{k}_{r})" for k, r in sums]
     tile = "\n".join(" " * 20 + line for line in lines)
-    totals = "\n".join(
-        f"                m{e} = total(load(here, {e} * sums_e)) * 1.0" for e in range(POINTS)
-    )
+    totals = "\n".join(f"                m{e} = total(load(here, {e} * sums_e)) * 1.0" for e in range(POINTS))
     taps = "\n".join(
         f"                place[{s}] = {_scaled(row, 'm')}" for s, row in enumerate(matrices(TAPS, OUTPUTS)[0])
     )

@@ -311,9 +311,15 @@ class _Plan:
         """Whether every result is finite, where the kernel looks."""
         scratch = -(-task.scratch // 16) * 16
         size = 4 if self.dtype == "float32" else 8
-        flags = None if self.plain is None else torch.zeros(self.threads, dtype=torch.float32 if size == 4 else torch.float64)
+        flags = (
+            None
+            if self.plain is None
+            else torch.zeros(self.threads, dtype=torch.float32 if size == 4 else torch.float64)
+        )
         values = {**task.values, "scratch_size": scratch, "scratch": engine.scratch(scratch * size * self.threads)}
-        values |= {name: 0 if tensor is None else tensor.data_ptr() for name, tensor in (*given.items(), ("flags", flags))}
+        values |= {
+            name: 0 if tensor is None else tensor.data_ptr() for name, tensor in (*given.items(), ("flags", flags))
+        }
         arguments = struct.pack(f"{len(task.names)}q", *map(values.__getitem__, task.names))
         engine.run(loaded(task.kernel).address, arguments, self.threads)
         return flags is None or all(map(math.isfinite, flags.tolist()))
