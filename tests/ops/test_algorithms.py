@@ -310,7 +310,7 @@ def test_many_threads_at_once_get_what_one_gets() -> None:
         ("1x1x5x5 k1 3x3", "torch"),
         ("1x1x512x512 k1 63x63 p31 bfloat16", "fft"),
         ("1x8x100000 k8 401 p200", "fft"),
-        ("1x128x56x56 k128 31x31 g128 p15", "torch_channels_last"),
+        ("1x128x56x56 k128 31x31 g128 p15", "fft"),
         ("1x64x56x56 k64 3x3 p1 cuda", "torch"),
         ("1x1x512x512 k1 63x63 p31 float64 cuda", "torch"),
     ],

@@ -137,7 +137,7 @@ def _axis(span: _Span, size: int) -> Axis | None:
     if most < 1:
         return None
     # One tile is enough where what wraps around is the zeros of the padding before the first input.
-    if size >= max(span.before + span.inputs, span.results + span.taps - 1 - max(span.before, 0)):
+    if size >= max(span.results, span.before + span.inputs, span.results + span.taps - 1 - max(span.before, 0)):
         return Axis(size, span.results, 1, max(1, min(size, span.before + span.inputs)))
     most -= most % span.stride
     if most < 1:
