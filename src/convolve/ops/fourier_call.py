@@ -41,7 +41,7 @@ PASS_CYCLES = {2: 4.4, 3: 4.5, 4: 4.8, 5: 6.5, 8: 7.5}
 OUT_CYCLES, IN_CYCLES, THROUGH_CYCLES = 15.0, 13.0, 20.0
 READ_CYCLES, WRITE_CYCLES, SUM_CYCLES = 5.0, 7.0, 5.0
 CALL_CYCLES, TASK_CYCLES = 60.0, 1000.0
-L2_BYTES, SPILLED_LINE = 1 << 20, 2.0
+L2_BYTES, NEAR_BYTES, SPILLED_LINE, FAR_LINE = 1 << 20, 12 << 20, 2.0, 14.0
 CALL_SECONDS, CLOCK = 1.2e-5, 3.6e9
 
 
@@ -184,18 +184,21 @@ def _cuts(convolution: ConvProblem, threads: int) -> Iterator[Cut]:
             back = -(-width.step // lanes) * (half * (passes_h + IN_CYCLES) + height.step * WRITE_CYCLES)
             back += one_way + whole * (0 if single else SUM_CYCLES * channels)
             calls = (blocks + 2 * width.size // lanes) * CALL_CYCLES + TASK_CYCLES
-            kernel = there(span_w.taps) + one_way
             tile_bytes = 16 * lanes * whole
             outer = convolution.batch * height.tiles * width.tiles
             for chunks in {1, min(filters, -(-threads // (groups * outer)))}:
                 own = groups % threads == 0 or groups >= 4 * threads or of_group == 1
                 own = own and of_group * tile_bytes <= _OWN_BYTES
+                kernel = there(span_w.taps) + one_way
                 tasks = groups * chunks * outer
                 some = -(-filters // chunks)
                 task = channels * (there(width.used) + one_way) + some * back + calls * (channels + some) / 2
-                held = tile_bytes * (1 + channels + (0 if single else 1) + of_group)
-                if held > L2_BYTES:
-                    task += 2 * tile_bytes * (channels + some + some * channels) / 64 * SPILLED_LINE
+                held = tile_bytes * (1 + channels + (0 if single else 1) + (of_group if own else 0))
+                line = SPILLED_LINE if held > L2_BYTES else 0.0
+                far = FAR_LINE if groups * of_group * tile_bytes > NEAR_BYTES else SPILLED_LINE
+                if not own:
+                    kernel += tile_bytes / 64 * 2 * far
+                task += tile_bytes / 64 * (2 * line * (channels + some) + some * channels * (line if own else far))
                 mine = -(-tasks // threads)
                 spectra = -(-groups // threads) if own else groups / threads
                 yield Cut(height, width, chunks, own, mine * task + spectra * of_group * kernel)
