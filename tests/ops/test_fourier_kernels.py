@@ -17,9 +17,9 @@ from torch import Tensor
 
 import convolve
 from convolve.geometry import Window
-from convolve.kernels import fourier as kernels
+from convolve.kernels.butterflies import last_radix
 from convolve.kernels.machine import machine
-from convolve.ops import fourier_call
+from convolve.ops import fourier_call, fourier_plan
 from convolve.ops.algorithm import NotFinite
 from convolve.ops.algorithms import fft, torch_row
 from convolve.ops.bounds import EPSILON
@@ -96,7 +96,7 @@ def test_the_kernels_touch_nothing_beside_their_operands(at_end: bool, monkeypat
         check(problem, guarded_like(a, at_end), guarded_like(b, at_end), guarded_like(bias, at_end))
         size = problem.size if problem.role == "output" else problem.output_size
         if problem.dtype == "float32":
-            fourier_call.spread(guarded_like(a, at_end), tuple(min(16, n) for n in size))
+            fourier_plan.spread(guarded_like(a, at_end), tuple(min(16, n) for n in size))
 
 
 def _tiles(size: int, results: int, taps: int) -> Axis:
@@ -104,8 +104,8 @@ def _tiles(size: int, results: int, taps: int) -> Axis:
     return Axis(size, step, -(-results // step), min(size, step + taps - 1))
 
 
-HALVES = fourier_call._sizes(LANES, LANES, fourier_call.LARGEST // 2)
-WIDTHS = fourier_call._sizes(max(LANES, kernels.last_radix(LANES)), kernels.last_radix(LANES), fourier_call.LARGEST)
+HALVES = fourier_plan.sizes(LANES, LANES, fourier_call.LARGEST // 2)
+WIDTHS = fourier_plan.sizes(max(LANES, last_radix(LANES)), last_radix(LANES), fourier_call.LARGEST)
 
 
 def test_every_size_of_tile_is_right_along_both_axes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_every_way_to_share_the_work_gives_the_same_bits(
         problem = ConvProblem.parse(text)
         a, b, bias = operands(problem)
         first = fft.run(problem, a, b, bias)
-        plain = fourier_call.undilated(problem)
+        plain = fourier_plan.undilated(problem)
         one = fourier_call.cut(plain, torch.get_num_threads())._replace(chunks=chunks, own=own)
         monkeypatch.setattr(fourier_call, "cut", lambda *_, one=one: one)
         monkeypatch.setattr(fourier_call, "_PLANS", {})
@@ -230,7 +230,7 @@ def test_factors_are_right_to_the_last_bit() -> None:
         for i in range(-turns, 2 * turns):
             angle = np.longdouble(i) / np.longdouble(turns)
             exact = 2 * np.longdouble("3.14159265358979323846264338327950288") * angle
-            got = fourier_call._unit(Fraction(i, turns))
+            got = fourier_plan.unit(Fraction(i, turns))
             assert abs(got[0] - np.cos(exact)) < 1.2e-16
             assert abs(got[1] - np.sin(exact)) < 1.2e-16
 
@@ -239,7 +239,7 @@ def test_passes_are_values_of_the_polynomial_at_the_roots() -> None:
     """A hand evaluation of the plan, pass by pass, in numpy."""
     generator = np.random.default_rng(0)
     for n, passes, angle in ((24, (3, 8), Fraction(1, 4)), (40, (2, 5, 4), Fraction(0)), (32, (4, 8), Fraction(1, 4))):
-        rows, factors = fourier_call._passes(n, passes, angle)
+        rows, factors = fourier_plan.passes_of(n, passes, angle)
         assert [row[0] for row in rows] == list(passes)
         values = generator.normal(size=n) + 1j * generator.normal(size=n)
         x, roots = values.copy(), [angle]

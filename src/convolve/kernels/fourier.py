@@ -1,12 +1,7 @@
 """Convolution by Fourier transforms of tiles that stay in the second-level cache, in float64; lanes are transforms side by side.
 
-Idea. Polynomials modulo x^m - c are, for every r-th root w of c, polynomials modulo x^(m/r) - w: one butterfly of r numbers, and each of
-the r parts goes on by itself, down to m = 1, the values at the roots. So a transform is a few passes over the data in place, each
-with one set of factors for a whole part; in which order the values come out is of no interest, since kernel and map agree and the
-way back is the same passes in reverse. Vectors hold neighbouring columns, or rows, so that factors are broadcast and nothing is shuffled.
-
-A real tile of H rows is H / 2 complex ones, row n + i row n + H / 2: real polynomials modulo x^H + 1 are complex ones modulo x^(H/2) - i
-(H wraps around with the other sign, and what wraps is thrown away). No symmetry of spectra is ever spelled out.
+Idea. The columns of a tile are transformed, and turned on their last pass, so that then the rows are (kernels/butterflies.py). Half of the
+rows are the imaginary parts of the other half. What wraps around is thrown away, as in any overlap-save.
 
     columns    the map -> a strip of columns -> passes -> LANES x LANES turned in registers -> the tile, by blocks of LANES rows
     rows       per block: passes, the product with the kernel's conjugate spectrum, passes back
@@ -14,29 +9,41 @@ A real tile of H rows is H / 2 complex ones, row n + i row n + H / 2: real polyn
 
     tile[block of rows][column][real or imaginary part][lane]                      spectra are tiles; so is a sum over channels
 
-Where the map is a line (`line_…`), lanes are tiles, and a tile is a column.
-
 Traffic. A strip, and a block of rows, pass through the first-level cache once: four times the tile's bytes move between the caches for a
 tile of one channel and filter. Kernels are transformed as maps are, once per call, or once per group by the thread that needs it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from convolve.kernels import butterflies
+from convolve.kernels.butterflies import (
+    NEXT,
+    PASS,
+    back,
+    body,
+    kernel,
+    last_radix,
+    load_factors,
+    read,
+    sums,
+    tell,
+    there,
+    through,
+    unpack,
+    write,
+)
 from convolve.kernels.cache import Kernel
 from convolve.kernels.machine import machine
 from convolve.kernels.preamble import HEADER, PREAMBLE
 
-RADICES = {"avx512": (8, 5, 4, 3, 2), "avx2": (5, 4, 3, 2), "neon": (4, 3, 2), "other": (4, 3, 2)}
-"""Of the passes; a butterfly's numbers and factors should fit the registers."""
-
 # What the driver is told, in this order (all int64). Strides and sizes count elements.
 ARGUMENTS = (
-    # Addresses: bias may be 0; spectra are those of all kernels, or 0, and each thread makes its own; plan and factors are the tables of
-    # passes and of their factors; the others are kernels.
-    "x", "w", "bias", "y", "flags", "spectra", "scratch", "plan", "factors",
+    *butterflies.TOLD,  # factors are for all
+    # Addresses: bias may be 0; spectra are those of all kernels, or 0, and each thread makes its own; plan is the table of passes;
+    # the others are kernels.
+    "x", "w", "bias", "y", "flags", "spectra", "scratch", "plan",
     "columns", "rows", "results", "forward", "inverse",
     "batch", "groups", "channels", "filters",  # channels and filters of one group
     "x_n", "x_c", "x_h", "x_w", "size_h", "size_w", "before_h", "before_w",  # sizes: up to the last input that a result needs
@@ -59,245 +66,51 @@ BLOCK = (
     "tile", "strip",
     "mode", "spectrum", "channel_step",  # of `rows`: FORWARD, THROUGH or SUMS; the kernel's spectrum; from one to the next channel
     "result_tile", "result", "constant", "count_h", "count_w", "good",  # of `results`
-    "data", "passes", "count",  # of `forward` and `inverse`
 )  # fmt: skip
 FORWARD, THROUGH, SUMS = range(3)
-PASS = ("radix", "step", "parts", "at")
-"""A row of a plan: from one number of a butterfly to the next, parts, and where their factors begin."""
-
 TOLD = -(-(HEADER + len(ARGUMENTS) + len(BLOCK)) // 16) * 16
 """Elements that hold what other kernels are told."""
-
-
-def last_radix(lanes: int) -> int:
-    """Of rows: that pass is one with the product."""
-    return min(8, 2 * lanes) if machine().registers >= 32 else 4
-
-
-# --- butterflies: lines of text; a complex vector s of the name a is as_r, as_i -------------------------------------------
-
-
-def _dft(r: int, a: str, o: str, back: bool) -> list[str]:
-    """o[q] = sum over s of a[s] w^(q s), w the first r-th root of unity; `back`: its conjugate."""
-    plus, minus = ("sub", "add") if back else ("add", "sub")
-    if r == 2:
-        return [f"{o}{q}{c} = {op}({a}0{c}, {a}1{c})" for q, op in enumerate(("add", "sub")) for c in "ri"]
-    if r == 3:
-        half = f"splat({-0.5!r})"
-        lines = [f"u{c}, v{c} = add({a}1{c}, {a}2{c}), mul(sub({a}1{c}, {a}2{c}), splat({_SIN3!r}))" for c in "ri"]
-        lines += [f"{o}0{c}, u{c} = add({a}0{c}, u{c}), fma(u{c}, {half}, {a}0{c})" for c in "ri"]
-        return lines + _pair(o, 1, 2, "u", "v", plus, minus)
-    if r == 4:
-        lines = []
-        for c in "ri":
-            lines += [f"u{c}, v{c} = add({a}0{c}, {a}2{c}), add({a}1{c}, {a}3{c})"]
-            lines += [f"{o}0{c}, {o}2{c} = add(u{c}, v{c}), sub(u{c}, v{c})"]
-        lines += [f"u{c}, v{c} = sub({a}0{c}, {a}2{c}), sub({a}1{c}, {a}3{c})" for c in "ri"]
-        return lines + _pair(o, 1, 3, "u", "v", plus, minus)
-    if r == 5:
-        lines = []
-        for c in "ri":
-            lines += [f"t1{c}, t2{c} = add({a}1{c}, {a}4{c}), add({a}2{c}, {a}3{c})"]
-            lines += [f"t3{c}, t4{c} = sub({a}1{c}, {a}4{c}), sub({a}2{c}, {a}3{c})"]
-            for m, first, second in (("m", *_COS5), ("p", *reversed(_COS5))):
-                lines += [f"{m}{c} = fma(t2{c}, splat({second!r}), fma(t1{c}, splat({first!r}), {a}0{c}))"]
-            lines += [f"{o}0{c} = add({a}0{c}, add(t1{c}, t2{c}))"]
-            first, second = _SIN5
-            lines += [f"n{c} = fma(t4{c}, splat({second!r}), mul(t3{c}, splat({first!r})))"]
-            lines += [f"q{c} = fma(t4{c}, splat({-first!r}), mul(t3{c}, splat({second!r})))"]
-        return lines + _pair(o, 1, 4, "m", "n", plus, minus) + _pair(o, 2, 3, "p", "q", plus, minus)
-    assert r == 8
-    lines = [f"e{s}{c}, f{s}{c} = {a}{2 * s}{c}, {a}{2 * s + 1}{c}" for s in range(4) for c in "ri"]
-    lines += _dft(4, "f", "h", back) + _dft(4, "e", "g", back)
-    lines += [f"{o}0{c}, {o}4{c} = add(g0{c}, h0{c}), sub(g0{c}, h0{c})" for c in "ri"]
-    lines += _pair(o, 2, 6, "g2", "h2", plus, minus)
-    root = f"splat({math.sqrt(0.5)!r})"
-    lines += [f"ur, ui = {minus}(h1r, h1i), {plus}(h1i, h1r)"]  # h1 w sqrt 2
-    lines += [f"{o}1{c}, {o}5{c} = fma(u{c}, {root}, g1{c}), fnma(u{c}, {root}, g1{c})" for c in "ri"]
-    lines += [f"ur, ui = {plus}(h3r, h3i), {minus}(h3i, h3r)"]  # - h3 w^3 sqrt 2
-    lines += [f"{o}3{c}, {o}7{c} = fnma(u{c}, {root}, g3{c}), fma(u{c}, {root}, g3{c})" for c in "ri"]
-    return lines
-
-
-_SIN3 = math.sqrt(0.75)
-_COS5 = (math.cos(math.tau / 5), math.cos(2 * math.tau / 5))
-_SIN5 = (math.sin(math.tau / 5), math.sin(2 * math.tau / 5))
-
-
-def _pair(o: str, one: int, other: int, u: str, v: str, plus: str, minus: str) -> list[str]:
-    """o[one] = u + i v, o[other] = u - i v; their exchange on the way back."""
-    return [
-        f"{o}{one}r, {o}{one}i = {minus}({u}r, {v}i), {plus}({u}i, {v}r)",
-        f"{o}{other}r, {o}{other}i = {plus}({u}r, {v}i), {minus}({u}i, {v}r)",
-    ]
-
-
-def _factors(r: int) -> list[str]:
-    return [f"w{s}r, w{s}i = broadcast(factors, {2 * s - 2}), broadcast(factors, {2 * s - 1})" for s in range(1, r)]
-
-
-def _times(a: str, w: str, conjugate: bool) -> list[str]:
-    """a = a w, or a times the conjugate of w."""
-    real, imaginary = ("fma", "fnma") if conjugate else ("fnma", "fma")
-    return [
-        f"t, {a}i = {real}({a}i, {w}i, mul({a}r, {w}r)), {imaginary}({a}r, {w}i, mul({a}i, {w}r))",
-        f"{a}r = t",
-    ]
-
-
-def _read(r: int, at: str) -> list[str]:
-    return [f"a{s}r, a{s}i = load(x, {at.format(s)}), load(x, {at.format(s)} + LANES)" for s in range(r)]
-
-
-def _write(r: int, at: str) -> list[str]:
-    places = [at.format(s) for s in range(r)]
-    return [
-        f"store(x, {place} + {c}, o{s}{p})" for s, place in enumerate(places) for c, p in (("0", "r"), ("LANES", "i"))
-    ]
-
-
-def _there(r: int) -> list[str]:
-    return [line for s in range(1, r) for line in _times(f"a{s}", f"w{s}", False)] + _dft(r, "a", "o", False)
-
-
-def _back(r: int) -> list[str]:
-    return _dft(r, "a", "o", True) + [line for s in range(1, r) for line in _times(f"o{s}", f"w{s}", True)]
-
-
-def _body(lines: Sequence[str], indent: int) -> str:
-    return "\n".join(" " * indent + line for line in lines)
-
-
-def _pass(r: int, back: bool) -> str:
-    """One pass over data in place: `parts` times r numbers that lie `step` apart."""
-    inner = _read(r, "i + {} * step") + (_back(r) if back else _there(r)) + _write(r, "i + {} * step")
-    factors = _factors(r)
-    outside, inside = (factors, []) if r < 8 else ([], factors)  # eight would not stay in registers
-    return f"""
-def pass{r}(x, step, parts, factors):
-    for part in range(parts):
-{_body([*outside, "pass"], 8)}
-        for i in range(0, step, 2 * LANES):
-{_body(inside + inner, 12)}
-        x, factors = shift(x, {r} * step), shift(factors, {2 * r - 2})
-"""
 
 
 def _turned(names: list[str]) -> str:
     return f"{', '.join(names)} = turned(({', '.join(names)}))"
 
 
-_NEXT = "i * 2 * LANES".replace("i", "{}")
-
-
 def _out(lanes: int) -> str:
     """The last pass of a block of columns, turned into `to`: LANES rows of it lie `to_step` from the next."""
-    lines = _factors(lanes) + _read(lanes, _NEXT) + _there(lanes)
+    lines = load_factors(lanes) + read(lanes, NEXT) + there(lanes)
     for c, at in (("r", "0"), ("i", "LANES")):
         lines += [_turned([f"o{s}{c}" for s in range(lanes)])]
         lines += [f"store(to, {s} * 2 * LANES + {at}, o{s}{c})" for s in range(lanes)]
     return f"""
 def turn_out(x, parts, factors, to, to_step):
     for part in range(parts):
-{_body(lines, 8)}
+{body(lines, 8)}
         x, factors, to = shift(x, 2 * LANES * LANES), shift(factors, 2 * LANES - 2), shift(to, to_step)
 """
 
 
 def _in(lanes: int) -> str:
     """The same the other way round."""
-    lines = _factors(lanes)
+    lines = load_factors(lanes)
     for c, at in (("r", "0"), ("i", "LANES")):
         lines += [f"a{s}{c} = load(here, {s} * 2 * LANES + {at})" for s in range(lanes)]
         lines += [_turned([f"a{s}{c}" for s in range(lanes)])]
-    lines += _back(lanes) + _write(lanes, _NEXT)
+    lines += back(lanes) + write(lanes, NEXT)
     return f"""
 def turn_in(here, here_step, parts, factors, x):
     for part in range(parts):
-{_body(lines, 8)}
+{body(lines, 8)}
         x, factors, here = shift(x, 2 * LANES * LANES), shift(factors, 2 * LANES - 2), shift(here, here_step)
 """
 
 
-def _through(r: int) -> str:
-    """The last pass of rows, the product with the conjugate of `k`, and the first pass back."""
-    lines = _factors(r) + _read(r, _NEXT) + _there(r)
-    for s in range(r):
-        at = _NEXT.format(s)
-        lines += [f"kr, ki = load(k, {at}), load(k, {at} + LANES)", *_times(f"o{s}", "k", True)]
-        lines += [f"a{s}r, a{s}i = o{s}r, o{s}i"]
-    lines += _back(r) + _write(r, _NEXT)
-    return f"""
-def through(x, parts, factors, k):
-    for part in range(parts):
-{_body(lines, 8)}
-        x, factors, k = shift(x, {2 * r} * LANES), shift(factors, {2 * r - 2}), shift(k, {2 * r} * LANES)
-"""
-
-
-_SUMMED = 4
-"""Numbers of a row that are summed over channels together; widths are multiples."""
-
-
-def _sums() -> str:
-    """The sum over channels of the products with the conjugates of their kernels."""
-    start = [f"s{j}r, s{j}i = zero(), zero()" for j in range(_SUMMED)]
-    # Other kernels' spectra come from beyond the second-level cache, and in pieces that no hardware foresees.
-    step = [f"prefetch(k, {4 * 2 * _SUMMED + i} * LANES)" for i in range(2 * _SUMMED)]
-    keep = []
-    for j in range(_SUMMED):
-        at = _NEXT.format(j)
-        step += [f"{a}r, {a}i = load({a}, {at}), load({a}, {at} + LANES)" for a in "xk"]
-        step += [f"s{j}r, s{j}i = fma(xr, kr, s{j}r), fma(xi, kr, s{j}i)"]
-        step += [f"s{j}r, s{j}i = fma(xi, ki, s{j}r), fnma(xr, ki, s{j}i)"]
-        keep += [f"store(y, i + {at}, s{j}r)", f"store(y, i + {at} + LANES, s{j}i)"]
-    return f"""
-def sums(maps, kernels, next, channels, width, y):
-    for i in range(0, width * 2 * LANES, {2 * _SUMMED} * LANES):
-        x, k = shift(maps, i), shift(kernels, i)
-{_body(start, 8)}
-        for c in range(channels):
-{_body(step, 12)}
-            x, k = shift(x, next), shift(k, next)
-{_body(keep, 8)}
-"""
-
-
-# --- kernels ------------------------------------------------------------------------------------------------------------
-
-
 def _unpack(names: Sequence[str]) -> str:
-    every = (*ARGUMENTS, *BLOCK)
-    return "\n".join(f"    {name} = arguments[{HEADER + every.index(name)}]" for name in names)
+    return unpack(names, (*ARGUMENTS, *BLOCK))
 
 
 def _told(values: dict[str, str], indent: int) -> str:
-    """Lines that write into `block`."""
-    places = {name: HEADER + len(ARGUMENTS) + i for i, name in enumerate(BLOCK)}
-    return "\n".join(f"{' ' * indent}block[{places[name]}] = {value}" for name, value in values.items())
-
-
-def passes_source(back: bool) -> str:
-    """The kernel that does the passes of a plan, one after the other."""
-    radices = RADICES[machine().instruction_set]
-    choice = "\n".join(
-        f"        {'el' * (i > 0)}if radix == {r}:\n            pass{r}(x, step, parts, shift(factors, at))"
-        for i, r in enumerate(radices)
-    )
-    order = "count - 1 - p" if back else "p"
-    return f"""
-def kernel(arguments):
-{_unpack(("data", "passes", "count", "factors"))}
-    x, factors, passes = pointer(data), pointer(factors), int64_pointer(passes)
-    for p in range(count):
-        row = ({order}) * {len(PASS)}
-        {", ".join(PASS)} = {", ".join(f"passes[row + {i}]" for i in range(len(PASS)))}
-{choice}
-"""
-
-
-def passes_shared(back: bool) -> str:
-    return "".join(_pass(r, back) for r in RADICES[machine().instruction_set])
+    return tell((*ARGUMENTS, *BLOCK), values, indent)
 
 
 def _io(dtype: str) -> dict[str, str]:
@@ -381,7 +194,7 @@ def kernel(arguments):
         here, spectrum_here = shift(pointer(tile), row * row_size), shift(pointer(spectrum), row * row_size)
         if mode == {SUMS}:
             to = shift(pointer(result_tile), row * row_size)
-            sums(here, spectrum_here, channel_step, channels, width, to)
+            sums(here, spectrum_here, 0, channel_step, channels, width, to)
 {_told({"data": "address(to)", "passes": "plan", "count": "passes_w + 1"}, 12)}
             call(inverse, block)
         else:
@@ -526,83 +339,27 @@ def kernel(arguments):
 """
 
 
-# How widely magnitudes range is asked before anything is transformed.
-SPREAD_ARGUMENTS = (
-    "x", "found",  # addresses; SPREAD numbers of each thread
-    "x_n", "x_c", "x_h", "batch", "channels", "blocks_h", "blocks_w", "block_h", "block_w",
-)  # fmt: skip
-SPREAD = 3
-"""Of the blocks' mean magnitudes: the largest, the smallest above 0 or infinity, and their sum, which a NaN spoils."""
-
-
-def spread_source() -> str:
-    """The kernel that takes the mean, over blocks of a map, of the largest magnitude among the channels, in float32."""
-    return f"""
-def kernel(arguments):
-{PREAMBLE}
-{chr(10).join(f"    {name} = arguments[{HEADER + i}]" for i, name in enumerate(SPREAD_ARGUMENTS))}
-    x, found = float32_pointer(x), shift(float64_pointer(found), thread * {SPREAD})
-    largest, smallest, together = 0.0, 1e300 * 1e300, 0.0
-    tasks = batch * blocks_h
-    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
-        row = shift(x, task // blocks_h * x_n + task % blocks_h * block_h * x_h)
-        for j in range(blocks_w):
-            here, mean = shift(row, j * block_w), zero()
-            for i in range(block_h):
-                for w in range(0, block_w, LANES):
-                    left = block_w - w
-                    if left >= LANES:
-                        most = absolute(load_single(here, w))
-                        for c in range(1, channels):
-                            most = larger(most, absolute(load_single(here, w + c * x_c)))
-                    else:
-                        most = absolute(load_single_between(here, w, 0, left))
-                        for c in range(1, channels):
-                            most = larger(most, absolute(load_single_between(here, w + c * x_c, 0, left)))
-                    mean = add(mean, most)
-                here = shift(here, x_h)
-            one = total(mean) / (block_h * block_w)
-            together += one
-            largest = max(largest, one)
-            if 0 < one and one < smallest:
-                smallest = one
-    found[0], found[1], found[2] = largest, smallest, together
-"""
-
-
-def spread() -> Kernel:
-    return _kernel("spread", spread_source, lambda: "")
-
-
-def passes(back: bool) -> Kernel:
-    return _kernel("inverse" if back else "forward", lambda: passes_source(back), lambda: passes_shared(back))
-
-
 def columns(dtype: str) -> Kernel:
-    return _kernel(f"columns-{dtype}", lambda: columns_source(dtype), lambda: fill(dtype) + _out(_lanes()))
+    return kernel(f"columns-{dtype}", lambda: columns_source(dtype), lambda: fill(dtype) + _out(_lanes()))
 
 
 def rows() -> Kernel:
     last = last_radix(_lanes())
-    return _kernel("rows", lambda: rows_source().replace("LAST", str(last)), lambda: _through(last) + _sums())
+    return kernel("rows", lambda: rows_source().replace("LAST", str(last)), lambda: through(last) + sums())
 
 
 def results(dtype: str) -> Kernel:
-    return _kernel(f"results-{dtype}", lambda: results_source(dtype), lambda: _in(_lanes()))
+    return kernel(f"results-{dtype}", lambda: results_source(dtype), lambda: _in(_lanes()))
 
 
 def driver(dtype: str) -> Kernel:
-    return _kernel(f"driver-{dtype}", lambda: driver_source(dtype), lambda: "")
+    return kernel(f"driver-{dtype}", lambda: driver_source(dtype), lambda: "")
 
 
 def _lanes() -> int:
     return machine().lanes("float64")
 
 
-def _kernel(name: str, source: Callable[[], str], shared: Callable[[], str]) -> Kernel:
-    return Kernel(f"fourier-{name}", "float64", source, shared)
-
-
 def every(dtype: str) -> list[Kernel]:
     """This family's rows of the table, for tensors of a dtype; arithmetic is float64 always."""
-    return [spread(), passes(False), passes(True), rows(), columns(dtype), results(dtype), driver(dtype)]
+    return [rows(), columns(dtype), results(dtype), driver(dtype)]

@@ -8,10 +8,12 @@ from __future__ import annotations
 from functools import cache
 
 from convolve.kernels import (
+    butterflies,
     depthwise,
     filters,
     fourier,
     images,
+    magnitudes,
     planes,
     pool_lanes,
     pool_rows,
@@ -27,7 +29,20 @@ from convolve.kernels.cache import Kernel
 
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
-OTHERS = (depthwise, fourier, images, pool_rows, pool_lanes, pool_small, pool_whole, resample, stages, winograd)
+OTHERS = (
+    butterflies,
+    depthwise,
+    fourier,
+    images,
+    magnitudes,
+    pool_rows,
+    pool_lanes,
+    pool_small,
+    pool_whole,
+    resample,
+    stages,
+    winograd,
+)
 
 
 @cache

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +19,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from convolve.geometry import Window
+from convolve.kernels import butterflies
 from convolve.kernels import fourier as kernels
+from convolve.kernels.butterflies import last_radix
 from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine, why_no_kernels
-from convolve.ops import engine, positions, roles
+from convolve.ops import engine, positions
 from convolve.ops.algorithm import Cost
-from convolve.ops.windows import stuff_zeros
+from convolve.ops.fourier_plan import Span, pass_cycles, passes_of, plain, radices, sizes, spans
 from convolve.problem import DTYPE_BYTES, ConvProblem
 
 LARGEST = 1024
@@ -35,9 +36,8 @@ _POINTERS = struct.Struct(f"{kernels.ARGUMENTS.index('columns')}q")
 _KEPT_BYTES = 32 << 20  # of scratch that stays with the calling thread
 _OWN_BYTES = 4 << 20  # of spectra that each thread keeps for itself
 
-# Cycles (Zen 4, AVX-512) of a complex vector: in a pass, turned with the last pass there or the first back, through the product; of a
-# real one: read, written; of a product summed over channels.
-PASS_CYCLES = {2: 4.4, 3: 4.5, 4: 4.8, 5: 6.5, 8: 7.5}
+# Cycles (Zen 4, AVX-512) of a complex vector turned with the last pass there or the first back, through the product; of a real one: read,
+# written; of a product summed over channels.
 OUT_CYCLES, IN_CYCLES, THROUGH_CYCLES = 15.0, 13.0, 20.0
 READ_CYCLES, WRITE_CYCLES, SUM_CYCLES = 5.0, 7.0, 5.0
 CALL_CYCLES, TASK_CYCLES = 60.0, 1000.0
@@ -83,55 +83,7 @@ class Cut(NamedTuple):
     """Of the busiest thread."""
 
 
-class _Span(NamedTuple):
-    """What tiles along an axis must cover."""
-
-    results: int
-    """At stride 1."""
-    inputs: int
-    """Up to the last that a result needs."""
-    before: int
-    taps: int
-    stride: int
-
-
-def _spans(convolution: ConvProblem) -> list[_Span]:
-    window = convolution.window
-    axes = zip(convolution.size, convolution.output_size, window.extent, window.stride, window.padding, strict=True)
-    found = []
-    for n, m, k, s, (before, _) in axes:
-        full = s * (m - 1) + 1
-        found.append(_Span(full, max(0, min(n, full + k - 1 - before)), before, k, s))
-    return found
-
-
-@cache
-def radices(n: int, last: int) -> tuple[int, ...] | None:
-    """The cheapest passes whose product is n / last, smaller ones first; None where there are none."""
-    if n % last:
-        return None
-    n //= last
-    if n == 1:
-        return ()
-    found = [
-        (*rest, r)
-        for r in kernels.RADICES[machine().instruction_set]
-        if n % r == 0 and (rest := radices(n // r, 1)) is not None
-    ]
-    return min((tuple(sorted(one)) for one in found), key=_pass_cycles, default=None)
-
-
-def _pass_cycles(passes: tuple[int, ...]) -> float:
-    return sum(PASS_CYCLES[r] for r in passes)
-
-
-@cache
-def _sizes(unit: int, last: int, largest: int) -> tuple[int, ...]:
-    """The multiples of `unit` that have passes."""
-    return tuple(n for n in range(unit, largest + 1, unit) if radices(n, last) is not None)
-
-
-def _axis(span: _Span, size: int) -> Axis | None:
+def _axis(span: Span, size: int) -> Axis | None:
     """Tiles of a size along an axis; None where they are too small."""
     most = size - span.taps + 1
     if most < 1:
@@ -149,7 +101,7 @@ def _axis(span: _Span, size: int) -> Axis | None:
     return Axis(size, step, -(-span.results // step), min(size, step + span.taps - 1))
 
 
-def _candidates(span: _Span, sizes: tuple[int, ...], weight: int) -> list[Axis]:
+def _candidates(span: Span, sizes: tuple[int, ...], weight: int) -> list[Axis]:
     """The most promising tiles along an axis."""
     found = [axis for size in sizes if (axis := _axis(span, weight * size)) is not None]
     whole = next((i for i, axis in enumerate(found) if axis.tiles == 1), len(found))
@@ -164,17 +116,17 @@ def cut(problem: ConvProblem, threads: int) -> Cut:
 
 def _cuts(convolution: ConvProblem, threads: int) -> Iterator[Cut]:
     lanes = machine().lanes("float64")
-    last = kernels.last_radix(lanes)
-    span_h, span_w = _spans(convolution)
+    last = last_radix(lanes)
+    span_h, span_w = spans(convolution)
     channels, filters, groups = (
         convolution.channels // convolution.groups, convolution.filters // convolution.groups, convolution.groups,
     )  # fmt: skip
     of_group, single = channels * filters, channels == filters == 1
-    for height in _candidates(span_h, _sizes(lanes, lanes, LARGEST // 2), 2):
+    for height in _candidates(span_h, sizes(lanes, lanes, LARGEST // 2), 2):
         half, blocks = height.size // 2, height.size // 2 // lanes
-        passes_h = _pass_cycles(radices(half, lanes) or ())
-        for width in _candidates(span_w, _sizes(max(lanes, last), last, LARGEST), 1):
-            passes_w = _pass_cycles(radices(width.size, last) or ())
+        passes_h = pass_cycles(radices(half, lanes) or ())
+        for width in _candidates(span_w, sizes(max(lanes, last), last, LARGEST), 1):
+            passes_w = pass_cycles(radices(width.size, last) or ())
 
             def there(columns: int, half: int = half, passes: float = passes_h) -> float:
                 return -(-columns // lanes) * half * (passes + OUT_CYCLES + 2 * READ_CYCLES)
@@ -260,14 +212,14 @@ def _plan(problem: ConvProblem, a: Tensor, w: Tensor) -> _Plan:
 def _planned(problem: ConvProblem, x: tuple[int, ...], w: tuple[int, ...], one: Cut, threads: int) -> _Plan:
     convolution, lanes = problem.as_convolution(), machine().lanes("float64")
     height, width = one.height, one.width
-    span_h, span_w = _spans(convolution)
-    last = kernels.last_radix(lanes)
+    span_h, span_w = spans(convolution)
+    last = last_radix(lanes)
     passes_h, passes_w = radices(height.size // 2, lanes), radices(width.size, last)
     assert passes_h is not None
     assert passes_w is not None
     tables = [
-        _passes(height.size // 2, (*passes_h, lanes), Fraction(1, 4)),
-        _passes(width.size, (*passes_w, last), Fraction(0)),
+        passes_of(height.size // 2, (*passes_h, lanes), Fraction(1, 4)),
+        passes_of(width.size, (*passes_w, last), Fraction(0)),
     ]
     rows_h, rows_w = (rows for rows, _ in tables)
     at = len(tables[0][1])
@@ -281,8 +233,8 @@ def _planned(problem: ConvProblem, x: tuple[int, ...], w: tuple[int, ...], one: 
         "columns": loaded(kernels.columns(problem.dtype)).address,
         "rows": loaded(kernels.rows()).address,
         "results": loaded(kernels.results(problem.dtype)).address,
-        "forward": loaded(kernels.passes(False)).address,
-        "inverse": loaded(kernels.passes(True)).address,
+        "forward": loaded(butterflies.passes(False)).address,
+        "inverse": loaded(butterflies.passes(True)).address,
         "batch": convolution.batch, "groups": convolution.groups, "channels": channels, "filters": filters,
         "x_n": x[0], "x_c": x[1], "x_h": x[2], "x_w": x[3],
         "size_h": span_h.inputs, "size_w": span_w.inputs, "before_h": span_h.before, "before_w": span_w.before,
@@ -312,46 +264,14 @@ def _planned(problem: ConvProblem, x: tuple[int, ...], w: tuple[int, ...], one: 
     )
 
 
-@lru_cache(maxsize=256)
-def _passes(n: int, passes: tuple[int, ...], angle: Fraction) -> tuple[list[tuple[int, ...]], npt.NDArray[np.float64]]:
-    """Of a transform of polynomials modulo x^n - exp(2 pi i angle): the rows of kernels.PASS, and the factors in their order."""
-    lanes = machine().lanes("float64")
-    angles, step = [angle], n
-    rows: list[tuple[int, ...]] = []
-    factors: list[float] = []
-    for r in passes:
-        step //= r
-        rows.append((r, step * 2 * lanes, len(angles), len(factors)))
-        roots = [one / r for one in angles]
-        factors += [part for root in roots for s in range(1, r) for part in _unit(s * root)]
-        angles = [root + Fraction(q, r) for root in roots for q in range(r)]
-    return rows, np.array(factors, np.float64)
-
-
-@cache
-def _unit(turn: Fraction) -> tuple[float, float]:
-    """(cos, sin) of a part of a turn, from an angle of an eighth at most, so that both are right to the last bit."""
-    turn %= 1
-    if turn > Fraction(1, 2):
-        cosine, sine = _unit(1 - turn)
-        return cosine, -sine
-    if turn > Fraction(1, 4):
-        cosine, sine = _unit(Fraction(1, 2) - turn)
-        return -cosine, sine
-    if turn > Fraction(1, 8):
-        cosine, sine = _unit(Fraction(1, 4) - turn)
-        return sine, cosine
-    return math.cos(math.tau * float(turn)), math.sin(math.tau * float(turn))
-
-
 def run(problem: ConvProblem, a: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, bool]:
     """The output or input gradient, channels first, and whether all of it is finite."""
-    plain, a, w, bias = _plain(problem, a, w, bias)
+    problem, a, w, bias = plain(problem, a, w, bias)
     if a.stride(-1) != 1:
         a = a.contiguous()  # a row of a map is read in vectors
-    plan = _plan(plain, a, w)
+    plan = _plan(problem, a, w)
     result = torch.empty_strided(
-        problem.result_shape, positions.result_strides(replace(plain, layout="channels_first")), dtype=a.dtype
+        problem.result_shape, positions.result_strides(replace(problem, layout="channels_first")), dtype=a.dtype
     )
     flags = torch.zeros(plan.threads, dtype=torch.float64)
     kept = plan.spectra_bytes if plan.spectra_bytes <= _KEPT_BYTES else 0
@@ -363,57 +283,10 @@ def run(problem: ConvProblem, a: Tensor, w: Tensor, bias: Tensor | None) -> tupl
     if bias is not None:
         bias = bias.contiguous()
     x_at, w_at, bias_at = a.data_ptr(), w.data_ptr() + plan.w_first, 0 if bias is None else bias.data_ptr()
-    tables = (flags.data_ptr(), spectra, scratch, plan.passes.ctypes.data, plan.factors.ctypes.data)
+    told = (0, 0, 0, plan.factors.ctypes.data, x_at, w_at)
+    rest = (flags.data_ptr(), spectra, scratch, plan.passes.ctypes.data)
     if spectra:
-        engine.run(plan.address, _POINTERS.pack(x_at, w_at, 0, 0, *tables) + plan.arguments, plan.threads)
-    pointers = _POINTERS.pack(x_at, w_at, bias_at, result.data_ptr(), *tables)
+        engine.run(plan.address, _POINTERS.pack(*told, 0, 0, *rest) + plan.arguments, plan.threads)
+    pointers = _POINTERS.pack(*told, bias_at, result.data_ptr(), *rest)
     engine.run(plan.address, pointers + plan.arguments, plan.threads)
     return result, all(map(math.isfinite, flags.tolist()))
-
-
-def _plain(
-    problem: ConvProblem, a: Tensor, w: Tensor, bias: Tensor | None
-) -> tuple[ConvProblem, Tensor, Tensor, Tensor | None]:
-    """The same without dilations, and in a dtype that the kernels read."""
-    window = problem.as_convolution().window
-    plain = undilated(problem)
-    if plain is not problem:
-        if {*window.dilation, *window.input_dilation} != {1}:
-            a, w = roles.operands(problem, a, w)
-            a, w = stuff_zeros(a, window.input_dilation), stuff_zeros(w, window.dilation)
-        dtype = getattr(torch, plain.dtype)
-        a, w, bias = a.to(dtype), w.to(dtype), None if bias is None else bias.to(dtype)
-    return plain, a, w, bias
-
-
-@lru_cache(maxsize=1024)
-def undilated(problem: ConvProblem) -> ConvProblem:
-    """The convolution of operands that are stuffed with zeros, and widened to float32 at least; the problem itself where they are."""
-    convolution = problem.as_convolution()
-    window, axes = convolution.window, convolution.axes
-    dtype = problem.dtype if DTYPE_BYTES[problem.dtype] >= 4 else "float32"
-    if {*window.dilation, *window.input_dilation} == {1}:
-        return problem if dtype == problem.dtype else replace(problem, dtype=dtype)
-    stuffed = Window(window.extent, window.stride, window.padding, (1,) * axes, (1,) * axes)
-    size = tuple(e * (n - 1) + 1 for e, n in zip(window.input_dilation, convolution.size, strict=True))
-    return replace(convolution, window=stuffed, size=size, dtype=dtype)
-
-
-def spread(x: Tensor, blocks: tuple[int, ...]) -> tuple[float, float]:
-    """Of blocks of a map (of a line where there is one axis), the largest and the smallest positive mean of the largest magnitudes
-    among the channels; NaN and infinity where anything is NaN. float32."""
-    if x.stride(-1) != 1:
-        x = x.contiguous()
-    threads = engine.thread_count()
-    found = torch.empty(threads, kernels.SPREAD, dtype=torch.float64)
-    n, channels, *size = x.shape
-    (blocks_h, blocks_w), (block_h, block_w) = (
-        (1,) * (2 - len(given)) + tuple(given)
-        for given in ([count // block for count, block in zip(size, blocks, strict=True)], blocks)
-    )
-    x_h = x.stride(-2) if len(size) > 1 else 0
-    numbers = (x.stride(0), x.stride(1), x_h, n, channels, blocks_h, blocks_w, block_h, block_w)
-    arguments = struct.pack(f"{len(numbers) + 2}q", x.data_ptr(), found.data_ptr(), *numbers)
-    engine.run(loaded(kernels.spread()).address, arguments, threads)
-    largest, smallest, together = zip(*found.tolist(), strict=True)
-    return max(largest) if math.isfinite(sum(together)) else math.nan, min(smallest)

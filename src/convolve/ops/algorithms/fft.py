@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor
 
-from convolve.ops import fourier_call, roles
+from convolve.ops import fourier_call, fourier_plan, roles
 from convolve.ops.algorithm import Algorithm, Cost, NotFinite
 from convolve.ops.bounds import EPSILON, direct_bound
 from convolve.ops.windows import stuff_zeros, windows, with_bias, zero_pad
@@ -117,7 +117,7 @@ def not_these(problem: ConvProblem, x: Tensor, w: Tensor) -> str | None:  # noqa
 def _spread(problem: ConvProblem, x: Tensor, blocks: list[int]) -> tuple[float, float]:
     """The largest mean magnitude of a block, and the smallest above 0."""
     if has_kernels(problem):
-        return fourier_call.spread(x.float(), tuple(blocks))
+        return fourier_plan.spread(x.float(), tuple(blocks))
     largest = x.abs().amax(dim=1)
     tiled = windows(largest[:, None], blocks, blocks, [1] * problem.axes)
     means = tiled.double().mean(dim=tuple(range(2 + problem.axes, 2 + 2 * problem.axes)))
