@@ -113,16 +113,16 @@ def _told(values: dict[str, str], indent: int) -> str:
     return tell((*ARGUMENTS, *BLOCK), values, indent)
 
 
-def _io(dtype: str) -> dict[str, str]:
+def access(dtype: str) -> dict[str, str]:
     """How numbers of the tensors are read and written."""
     s = "_single" if dtype == "float32" else ""
-    words = {"between": f"load{s}_between", "store": f"store{s}", "first": f"store{s}_first"}
+    words = {"load": f"load{s}", "between": f"load{s}_between", "store": f"store{s}", "first": f"store{s}_first"}
     return words | {"pointer": f"{dtype}_pointer"}
 
 
 def fill(dtype: str) -> str:
     """The function that reads a strip: rows of a map from row `first_h` and column `first_w` on, zeros around it."""
-    io = _io(dtype)
+    io = access(dtype)
     return f"""
 def fill(x, x_h, x_w, rows, columns, first_h, first_w, blocks, half, scale, strip):
     for row in range(2 * half):
@@ -159,7 +159,7 @@ def columns_source(dtype: str) -> str:
 def kernel(arguments):
 {_unpack(names)}
     block = arguments
-    x, tile, strip = {_io(dtype)["pointer"]}(map), pointer(tile), pointer(strip)
+    x, tile, strip = {access(dtype)["pointer"]}(map), pointer(tile), pointer(strip)
     column_size = half_h * 2 * LANES
     scale = splat(number(1))
     if is_kernel != 0:
@@ -208,7 +208,7 @@ def kernel(arguments):
 
 def results_source(dtype: str) -> str:
     """The kernel that transforms the columns of a tile back and writes the valid results."""
-    io = _io(dtype)
+    io = access(dtype)
     names = (
         "result_tile", "result", "constant", "count_h", "count_w", "good", "strip", "plan", "factors", "half_h",
         "passes_h", "last_h", "row_size", "inverse", "y_h", "stride_h", "stride_w",
@@ -254,7 +254,7 @@ def kernel(arguments):
 
 def driver_source(dtype: str) -> str:
     """The kernel that takes a thread's tiles from x to y, or, where y is 0, its kernels to their spectra."""
-    io = _io(dtype)
+    io = access(dtype)
     size = {"float32": 4, "float64": 8}[dtype]
     weights = {
         "map": f"w + (g * w_g + (k * w_k + c * w_c)) * {size}",

@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,9 +23,9 @@ from convolve.kernels import fourier as kernels
 from convolve.kernels.butterflies import last_radix
 from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine, why_no_kernels
-from convolve.ops import engine, positions
+from convolve.ops import engine, fourier_lines, positions
 from convolve.ops.algorithm import Cost
-from convolve.ops.fourier_plan import Span, pass_cycles, passes_of, plain, radices, sizes, spans
+from convolve.ops.fourier_plan import Axis, Plan, candidates, pass_cycles, passes_of, plain, radices, sizes, spans
 from convolve.problem import DTYPE_BYTES, ConvProblem
 
 LARGEST = 1024
@@ -47,27 +46,16 @@ CALL_SECONDS, CLOCK = 1.2e-5, 3.6e9
 
 def why_not(problem: ConvProblem) -> str | None:
     """Why the kernels cannot serve a problem that a transform can, or None."""
-    if problem.axes != 2:
-        return "its kernels are written for two axes"
+    if problem.axes > 2:
+        return "its kernels are written for one and two axes"
     if problem.device != "cpu":
         return f"its kernels run on a CPU, not on {problem.device}"
     if problem.role == "weight_gradient":
         return "its kernels compute outputs and input gradients"
-    if max(problem.as_convolution().window.extent) > LARGEST:
-        return f"its tiles have up to {LARGEST} rows and columns"
+    largest = LARGEST if problem.axes == 2 else fourier_lines.LARGEST // 2
+    if max(problem.as_convolution().window.extent) > largest:
+        return f"its kernels have up to {largest} taps along an axis"
     return why_no_kernels()
-
-
-class Axis(NamedTuple):
-    """One axis of tiles."""
-
-    size: int
-    """Numbers of a tile."""
-    step: int
-    """Results at stride 1 of a tile."""
-    tiles: int
-    used: int
-    """Numbers of a tile that hold anything."""
 
 
 class Cut(NamedTuple):
@@ -81,31 +69,6 @@ class Cut(NamedTuple):
     """Each thread transforms the kernels that it needs."""
     cycles: float
     """Of the busiest thread."""
-
-
-def _axis(span: Span, size: int) -> Axis | None:
-    """Tiles of a size along an axis; None where they are too small."""
-    most = size - span.taps + 1
-    if most < 1:
-        return None
-    # One tile is enough where what wraps around is the zeros of the padding before the first input.
-    if size >= max(span.results, span.before + span.inputs, span.results + span.taps - 1 - max(span.before, 0)):
-        return Axis(size, span.results, 1, max(1, min(size, span.before + span.inputs)))
-    most -= most % span.stride
-    if most < 1:
-        return None
-    count = -(-span.results // most)
-    unit = math.lcm(span.stride, 16)
-    equal = -(-span.results // (count * unit)) * unit
-    step = equal if equal <= most else most
-    return Axis(size, step, -(-span.results // step), min(size, step + span.taps - 1))
-
-
-def _candidates(span: Span, sizes: tuple[int, ...], weight: int) -> list[Axis]:
-    """The most promising tiles along an axis."""
-    found = [axis for size in sizes if (axis := _axis(span, weight * size)) is not None]
-    whole = next((i for i, axis in enumerate(found) if axis.tiles == 1), len(found))
-    return sorted(found[: whole + 1], key=lambda one: one.tiles * one.size * math.log2(one.size + 1))[:6]
 
 
 @lru_cache(maxsize=1024)
@@ -122,10 +85,10 @@ def _cuts(convolution: ConvProblem, threads: int) -> Iterator[Cut]:
         convolution.channels // convolution.groups, convolution.filters // convolution.groups, convolution.groups,
     )  # fmt: skip
     of_group, single = channels * filters, channels == filters == 1
-    for height in _candidates(span_h, sizes(lanes, lanes, LARGEST // 2), 2):
+    for height in candidates(span_h, sizes(lanes, lanes, LARGEST // 2), 2):
         half, blocks = height.size // 2, height.size // 2 // lanes
         passes_h = pass_cycles(radices(half, lanes) or ())
-        for width in _candidates(span_w, sizes(max(lanes, last), last, LARGEST), 1):
+        for width in candidates(span_w, sizes(max(lanes, last), last, LARGEST), 1):
             passes_w = pass_cycles(radices(width.size, last) or ())
 
             def there(columns: int, half: int = half, passes: float = passes_h) -> float:
@@ -173,43 +136,36 @@ def _thread_size(problem: ConvProblem, one: Cut) -> int:
 
 def cost(problem: ConvProblem) -> Cost:
     """The estimate of one core, as the other rows give it."""
-    one = cut(problem, 1)
-    shared = 0 if one.own else problem.filters * (problem.channels // problem.groups) * _tile_size(one)[0]
-    return Cost(CALL_SECONDS + one.cycles / CLOCK + problem.bytes * 1e-10, 8 * (_thread_size(problem, one) + shared))
+    if problem.axes == 1:
+        line = fourier_lines.cut(problem, 1)
+        cycles, (own, shared) = line.cycles, fourier_lines.scratch_sizes(problem, line)
+    else:
+        one = cut(problem, 1)
+        cycles, own = one.cycles, _thread_size(problem, one)
+        shared = 0 if one.own else problem.filters * (problem.channels // problem.groups) * _tile_size(one)[0]
+    return Cost(CALL_SECONDS + cycles / CLOCK + problem.bytes * 1e-10, 8 * (own + shared))
 
 
-@dataclass(frozen=True)
-class _Plan:
-    problem: ConvProblem
-    passes: npt.NDArray[np.int64]
-    factors: npt.NDArray[np.float64]
-    arguments: bytes
-    """The driver's, behind the addresses of tensors."""
-    address: int
-    w_first: int
-    """The weight's first element that is read, in bytes."""
-    scratch_bytes: int
-    """Of all threads."""
-    spectra_bytes: int
-    """Of spectra that threads share."""
-    threads: int
+_PLANS: dict[tuple[object, ...], Plan] = {}
 
 
-_PLANS: dict[tuple[object, ...], _Plan] = {}
-
-
-def _plan(problem: ConvProblem, a: Tensor, w: Tensor) -> _Plan:
+def _plan(problem: ConvProblem, a: Tensor, w: Tensor) -> Plan:
     threads = engine.thread_count()
     key = (id(problem), a.stride(), w.stride(), threads)
     found = _PLANS.get(key)
     if found is None or found.problem is not problem:
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
-        found = _PLANS[key] = _planned(problem, a.stride(), w.stride(), cut(problem, threads), threads)
+        strides = a.stride(), w.stride()
+        if problem.axes == 1:
+            found = fourier_lines.planned(problem, *strides, fourier_lines.cut(problem, threads), threads)
+        else:
+            found = _planned(problem, *strides, cut(problem, threads), threads)
+        _PLANS[key] = found
     return found
 
 
-def _planned(problem: ConvProblem, x: tuple[int, ...], w: tuple[int, ...], one: Cut, threads: int) -> _Plan:
+def _planned(problem: ConvProblem, x: tuple[int, ...], w: tuple[int, ...], one: Cut, threads: int) -> Plan:
     convolution, lanes = problem.as_convolution(), machine().lanes("float64")
     height, width = one.height, one.width
     span_h, span_w = spans(convolution)
@@ -251,7 +207,7 @@ def _planned(problem: ConvProblem, x: tuple[int, ...], w: tuple[int, ...], one: 
         "thread_size": positions.aligned(_thread_size(problem, one)),
     }  # fmt: skip
     size = DTYPE_BYTES[problem.dtype]
-    return _Plan(
+    return Plan(
         problem,
         passes,
         np.concatenate([factors for _, factors in tables]),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, lru_cache
 from typing import NamedTuple
@@ -49,6 +49,43 @@ def spans(convolution: ConvProblem) -> list[Span]:
         full = s * (m - 1) + 1
         found.append(Span(full, max(0, min(n, full + k - 1 - before)), before, k, s))
     return found
+
+
+class Axis(NamedTuple):
+    """One axis of tiles."""
+
+    size: int
+    """Numbers of a tile."""
+    step: int
+    """Results at stride 1 of a tile."""
+    tiles: int
+    used: int
+    """Numbers of a tile that hold anything."""
+
+
+def axis_of(span: Span, size: int) -> Axis | None:
+    """Tiles of a size along an axis; None where they are too small."""
+    most = size - span.taps + 1
+    if most < 1:
+        return None
+    # One tile is enough where what wraps around is the zeros of the padding before the first input.
+    if size >= max(span.results, span.before + span.inputs, span.results + span.taps - 1 - max(span.before, 0)):
+        return Axis(size, span.results, 1, max(1, min(size, span.before + span.inputs)))
+    most -= most % span.stride
+    if most < 1:
+        return None
+    count = -(-span.results // most)
+    unit = math.lcm(span.stride, 16)
+    equal = -(-span.results // (count * unit)) * unit
+    step = equal if equal <= most else most
+    return Axis(size, step, -(-span.results // step), min(size, step + span.taps - 1))
+
+
+def candidates(span: Span, sizes: tuple[int, ...], weight: int) -> list[Axis]:
+    """The most promising tiles along an axis."""
+    found = [axis for size in sizes if (axis := axis_of(span, weight * size)) is not None]
+    whole = next((i for i, axis in enumerate(found) if axis.tiles == 1), len(found))
+    return sorted(found[: whole + 1], key=lambda one: one.tiles * one.size * math.log2(one.size + 1))[:6]
 
 
 @cache
@@ -109,6 +146,25 @@ def unit(turn: Fraction) -> tuple[float, float]:
         cosine, sine = unit(Fraction(1, 4) - turn)
         return sine, cosine
     return math.cos(math.tau * float(turn)), math.sin(math.tau * float(turn))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is settled before any number is seen."""
+
+    problem: ConvProblem
+    passes: npt.NDArray[np.int64]
+    factors: npt.NDArray[np.float64]
+    arguments: bytes
+    """The driver's, behind the addresses of tensors."""
+    address: int
+    w_first: int
+    """The weight's first element that is read, in bytes."""
+    scratch_bytes: int
+    """Of all threads."""
+    spectra_bytes: int
+    """Of spectra that threads share."""
+    threads: int
 
 
 def plain(
