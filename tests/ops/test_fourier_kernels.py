@@ -19,7 +19,7 @@ import convolve
 from convolve.geometry import Window
 from convolve.kernels.butterflies import last_radix
 from convolve.kernels.machine import machine
-from convolve.ops import fourier_call, fourier_plan
+from convolve.ops import fourier_call, fourier_lines, fourier_plan
 from convolve.ops.algorithm import NotFinite
 from convolve.ops.algorithms import fft, torch_row
 from convolve.ops.bounds import EPSILON
@@ -120,6 +120,39 @@ def test_every_size_of_tile_is_right_along_both_axes(monkeypatch: pytest.MonkeyP
         check(problem, *operands(problem))
 
 
+def test_every_size_of_tile_of_a_line_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = last_radix(LANES)
+    halves = fourier_plan.sizes(max(LANES, last), last, fourier_lines.LARGEST // 2)
+    assert {64, 72, 128, 512, 1024, 4096, 8192} <= set(halves)
+    assert any(outer and inner for outer, inner in map(fourier_lines.split, halves))
+    for half in halves:
+        taps = half + half // 3 if half < 300 else 9  # the taps reach into the imaginary parts
+        line = _tiles(2 * half, 3 * half + 5, taps)
+        problem = ConvProblem.parse(f"1x1x{3 * half + 5 + taps - 5} k1 {taps} p2")
+        one = fourier_lines.Cut(line, 1, 0.0)
+        monkeypatch.setattr(fourier_lines, "cut", lambda *_, one=one: one)
+        monkeypatch.setattr(fourier_call, "_PLANS", {})
+        check(problem, *operands(problem))
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 5])
+def test_every_way_to_share_lines_gives_the_same_bits(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in (
+        "3x3x300 k5 41 p20",
+        "1x6x500 k15 41 p3 g3 float64",
+        "11x2x90 k2 41 s3 p3 g2",
+        "2x5x9 k7 8 p7 input_gradient",
+    ):
+        problem = ConvProblem.parse(text)
+        a, b, bias = operands(problem)
+        first = fft.run(problem, a, b, bias)
+        one = fourier_lines.cut(fourier_plan.undilated(problem), torch.get_num_threads())._replace(chunks=chunks)
+        monkeypatch.setattr(fourier_lines, "cut", lambda *_, one=one: one)
+        monkeypatch.setattr(fourier_call, "_PLANS", {})
+        assert torch.equal(fft.run(problem, a, b, bias), first)
+        monkeypatch.undo()
+
+
 @pytest.mark.parametrize(("chunks", "own"), [(1, True), (1, False), (2, True), (2, False), (5, False)])
 def test_every_way_to_share_the_work_gives_the_same_bits(
     chunks: int, own: bool, monkeypatch: pytest.MonkeyPatch
@@ -185,19 +218,21 @@ def test_half_precision_is_computed_wide_and_rounded() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38])
 @pytest.mark.parametrize("place", [0, 1])
-def test_what_is_not_finite_is_noticed_and_computed_directly(value: float, place: int) -> None:
-    problem = ConvProblem.parse("2x2x60x70 k3 9x9 p4")
+@pytest.mark.parametrize("text", ["2x2x60x70 k3 9x9 p4", "2x2x700 k3 99 p4", "2x1x700 k1 99 p4"])
+def test_what_is_not_finite_is_noticed_and_computed_directly(value: float, place: int, text: str) -> None:
+    problem = ConvProblem.parse(text)
+    direct, ours = (F.conv2d, convolve.conv2d) if problem.axes == 2 else (F.conv1d, convolve.conv1d)
     pair = list(operands(problem)[:2])
     pair[place].view(-1)[pair[place].numel() // 2] = value
     pair[1 - place].mul_(3)
     with pytest.raises(NotFinite):
         fft.run(problem, *pair, None)
-    want = F.conv2d(*pair, padding=4)
-    got = convolve.conv2d(*pair, padding=4)
+    want = direct(*pair, padding=4)
+    got = ours(*pair, padding=4)
     assert torch.equal(want.isnan(), got.isnan())
     assert torch.equal(want.isinf(), got.isinf())
     if math.isinf(value) or math.isnan(value):
-        assert torch.equal(convolve.conv2d(*pair, padding=4, algorithm="fft").isfinite(), want.isfinite())
+        assert torch.equal(ours(*pair, padding=4, algorithm="fft").isfinite(), want.isfinite())
 
 
 def test_a_bias_that_is_not_finite_is_noticed() -> None:
@@ -257,22 +292,23 @@ def test_passes_are_values_of_the_polynomial_at_the_roots() -> None:
         assert len(set(roots)) == n
 
 
-@pytest.mark.parametrize("text", ["2x3x37x53", "1x1x16x16", "1x1x64x8", "3x2x5x100"])
+@pytest.mark.parametrize("text", ["2x3x37x53", "1x1x16x16", "1x1x64x8", "3x2x5x100", "1x2x1000", "5x1x9"])
 def test_magnitudes_are_compared_as_torch_compares_them(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = ConvProblem.parse(f"{text} k{text.split('x')[1]} 3x3 p1")
+    axes = text.count("x") - 1
+    problem = ConvProblem.parse(f"{text} k{text.split('x')[1]} {'x'.join('3' * axes)} p1")
     x = torch.randn(problem.input_shape)
-    x[0, 0, :2, :3] *= 1e5
+    x[0, 0, ..., :2] *= 1e5
     x[..., -4:] = 0
     blocks = [min(16, n) for n in problem.size]
     found = fft._spread(problem, x, blocks)
-    last = fft._spread(problem, x.contiguous(memory_format=LAST[2]), blocks)
+    last = fft._spread(problem, x.transpose(1, -1).contiguous().transpose(1, -1), blocks)
     monkeypatch.setattr(fft, "has_kernels", lambda _: False)
     want = fft._spread(problem, x, blocks)
     assert found == last
     assert found == pytest.approx(want, rel=1e-12)
     monkeypatch.undo()
     assert fft._spread(problem, torch.zeros_like(x), blocks)[0] == 0
-    x[0, 0, 1, 1] = math.nan
+    x[0, 0, ..., 1] = math.nan
     assert math.isnan(fft._spread(problem, x, blocks)[0])
     assert fft.not_these(problem, x, x) is None
 

@@ -24,12 +24,12 @@ from convolve.problem import DTYPE_BYTES, ConvProblem
 
 LARGEST = 1 << 14
 """Numbers of a tile."""
-PART_BYTES = 16 << 10
+PART_BYTES = 32 << 10
 """Of a vector of tiles: what the first-level cache holds while it goes through the product and back."""
 
 # Cycles (Zen 4, AVX-512) of a complex vector on its way in, through the product, on its way out, in a pass over the second-level cache
 # besides, and of a product summed over channels.
-IN_CYCLES, THROUGH_CYCLES, OUT_CYCLES, OUTER_CYCLES, SUM_CYCLES = 22.0, 24.0, 26.0, 5.0, 7.0
+IN_CYCLES, THROUGH_CYCLES, OUT_CYCLES, OUTER_CYCLES, SUM_CYCLES = 16.0, 24.0, 18.0, 5.0, 3.5
 TASK_CYCLES = 1500.0
 SPILLED_CYCLES, NEAR_BYTES = 8.0, 12 << 20
 
