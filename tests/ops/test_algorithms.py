@@ -158,16 +158,42 @@ def test_transform_sizes_are_the_smallest_smooth_ones(least: int) -> None:
     assert fft.fast_size(least) == next(n for n in range(least, 2 * least + 1) if smooth(n))
 
 
+@pytest.fixture(params=["kernels", "torch"])
+def transforms(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whose transforms the row goes by."""
+    if request.param == "torch":
+        monkeypatch.setattr(fft, "has_kernels", lambda _: False)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("size", [(70, 131), (300, 40)])
 @pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.usefixtures("transforms")
 def test_the_transform_in_many_tiles_equals_torch(size: tuple[int, int], stride: int) -> None:
     x, w = randn(2, 2, *size, dtype=torch.float64), randn(3, 2, 7, 5, dtype=torch.float64)
     y = convolve.conv2d(x, w, stride=stride, padding=2, algorithm="fft")
     torch.testing.assert_close(y, F.conv2d(x, w, stride=stride, padding=2))
+    y = convolve.conv2d(x, w, stride=stride, dilation=2, algorithm="fft")
+    torch.testing.assert_close(y, F.conv2d(x, w, stride=stride, dilation=2))
     signal, taps = randn(1, 1, 5000, dtype=torch.float64), randn(1, 1, 401, dtype=torch.float64)
     torch.testing.assert_close(
         convolve.conv1d(signal, taps, padding=200, algorithm="fft"), F.conv1d(signal, taps, padding=200)
     )
+
+
+@pytest.mark.usefixtures("transforms")
+def test_the_transform_is_float64_and_looks_at_ranges() -> None:
+    x, w = randn(1, 1, 90, 110), randn(1, 1, 9, 9)
+    x[..., :4, :4] *= 1e5
+    exact = F.conv2d(x.double(), w.double(), padding=4)
+    y = convolve.conv2d(x, w, padding=4, algorithm="fft")
+    far = (..., slice(30, None), slice(30, None))
+    assert float((y - exact)[far].abs().max()) <= 2**-23 * float(exact[far].abs().max())
+    x[..., 0, 0] = 1e12
+    with pytest.raises(DeclinedError, match="its error is global"):
+        convolve.conv2d(x, w, padding=4, algorithm="fft")
+    x[..., 0, 0] = math.nan
+    assert torch.equal(convolve.conv2d(x, w, padding=4, algorithm="fft").isnan(), F.conv2d(x, w, padding=4).isnan())
 
 
 def test_kernels_of_rank_one_are_found_and_integers_in_them_stay_exact() -> None:
