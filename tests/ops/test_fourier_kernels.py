@@ -254,6 +254,24 @@ def test_what_no_result_reads_cannot_spoil_one() -> None:
     torch.testing.assert_close(got, F.conv2d(x, w[:1, :1, [0, 1, 2, 3, 4, 4]], stride=(3, 4)), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("1x1x2000x2000 k1 1010x3 s20", "must hold a kernel and a stride"),
+        ("1x1x20000 k1 5000 s12000", "must hold a kernel and a stride"),
+        ("1x1026x57089 k1 1024", "a tile of all channels takes more than 64 MiB"),
+        ("1x1x16x16x16 k1 3x3x3", "one and two axes"),
+        ("1x1x16x16 k1 3x3 weight_gradient", "outputs and input gradients"),
+        ("1x1x16x16 k1 3x3 cuda", "on a CPU"),
+    ],
+)
+def test_what_the_kernels_decline_goes_by_torch(text: str, reason: str) -> None:
+    problem = ConvProblem.parse(text)
+    assert reason in str(fourier_call.why_not(problem))
+    assert fft.why_not(problem) is None
+    assert fft.ALGORITHM.cost(problem).seconds > 0
+
+
 def test_zeros_of_the_padding_stand_in_for_a_larger_tile() -> None:
     height, width, *_ = fourier_call.cut(ConvProblem.parse("1x128x56x56 k128 31x31 p15 g128"), 2)
     assert (height.tiles, width.tiles) == (1, 1)

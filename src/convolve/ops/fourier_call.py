@@ -25,13 +25,25 @@ from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine, why_no_kernels
 from convolve.ops import engine, fourier_lines, positions
 from convolve.ops.algorithm import Cost
-from convolve.ops.fourier_plan import Axis, Plan, candidates, pass_cycles, passes_of, plain, radices, sizes, spans
+from convolve.ops.fourier_plan import (
+    Axis,
+    Plan,
+    candidates,
+    pass_cycles,
+    passes_of,
+    plain,
+    radices,
+    sizes,
+    spans,
+    undilated,
+)
 from convolve.problem import DTYPE_BYTES, ConvProblem
 
 LARGEST = 1024
 """Rows or columns of a tile."""
 _MOST_PLANS = 1024
 _POINTERS = struct.Struct(f"{kernels.ARGUMENTS.index('columns')}q")
+_MOST_SCRATCH = 64 << 20  # of each thread
 _KEPT_BYTES = 32 << 20  # of scratch that stays with the calling thread
 _OWN_BYTES = 4 << 20  # of spectra that each thread keeps for itself
 
@@ -44,6 +56,7 @@ L2_BYTES, NEAR_BYTES, SPILLED_LINE, FAR_LINE = 1 << 20, 12 << 20, 2.0, 14.0
 CALL_SECONDS, CLOCK = 1.2e-5, 3.6e9
 
 
+@lru_cache(maxsize=4096)
 def why_not(problem: ConvProblem) -> str | None:
     """Why the kernels cannot serve a problem that a transform can, or None."""
     if problem.axes > 2:
@@ -52,10 +65,17 @@ def why_not(problem: ConvProblem) -> str | None:
         return f"its kernels run on a CPU, not on {problem.device}"
     if problem.role == "weight_gradient":
         return "its kernels compute outputs and input gradients"
-    largest = LARGEST if problem.axes == 2 else fourier_lines.LARGEST // 2
-    if max(problem.as_convolution().window.extent) > largest:
-        return f"its kernels have up to {largest} taps along an axis"
-    return why_no_kernels()
+    window, largest = problem.as_convolution().window, LARGEST if problem.axes == 2 else fourier_lines.LARGEST
+    if any(k + s - 1 > largest for k, s in zip(window.extent, window.stride, strict=True)):
+        return f"its tiles have up to {largest} numbers along an axis, and must hold a kernel and a stride"
+    reason = why_no_kernels()
+    if (
+        reason is None
+        and 0 not in problem.result_shape
+        and _scratch_sizes(undilated(problem), 1)[0] * 8 > _MOST_SCRATCH
+    ):
+        return f"a tile of all channels takes more than {_MOST_SCRATCH >> 20} MiB"
+    return reason
 
 
 class Cut(NamedTuple):
@@ -134,15 +154,20 @@ def _thread_size(problem: ConvProblem, one: Cut) -> int:
     return kernels.TOLD + 2 * lanes + one.height.size * one.width.size + tiles * _tile_size(one)[0]
 
 
+def _scratch_sizes(problem: ConvProblem, threads: int) -> tuple[int, int]:
+    """Elements of each thread's scratch, and of all spectra that are shared."""
+    if problem.axes == 1:
+        return fourier_lines.scratch_sizes(problem, fourier_lines.cut(problem, threads))
+    one = cut(problem, threads)
+    shared = 0 if one.own else problem.filters * (problem.channels // problem.groups) * _tile_size(one)[0]
+    return _thread_size(problem, one), shared
+
+
 def cost(problem: ConvProblem) -> Cost:
     """The estimate of one core, as the other rows give it."""
-    if problem.axes == 1:
-        line = fourier_lines.cut(problem, 1)
-        cycles, (own, shared) = line.cycles, fourier_lines.scratch_sizes(problem, line)
-    else:
-        one = cut(problem, 1)
-        cycles, own = one.cycles, _thread_size(problem, one)
-        shared = 0 if one.own else problem.filters * (problem.channels // problem.groups) * _tile_size(one)[0]
+    wide = undilated(problem)
+    cycles = (fourier_lines.cut if problem.axes == 1 else cut)(wide, 1).cycles
+    own, shared = _scratch_sizes(wide, 1)
     return Cost(CALL_SECONDS + cycles / CLOCK + problem.bytes * 1e-10, 8 * (own + shared))
 
 
