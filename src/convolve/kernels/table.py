@@ -8,9 +8,13 @@ from __future__ import annotations
 from functools import cache
 
 from convolve.kernels import (
+    butterflies,
     depthwise,
     filters,
+    fourier,
+    fourier_lines,
     images,
+    magnitudes,
     planes,
     pool_lanes,
     pool_rows,
@@ -29,8 +33,12 @@ from convolve.kernels.cache import Kernel
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
 OTHERS = (
+    butterflies,
     depthwise,
+    fourier,
+    fourier_lines,
     images,
+    magnitudes,
     pool_rows,
     pool_lanes,
     pool_small,

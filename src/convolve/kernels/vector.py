@@ -116,6 +116,7 @@ def _pointer(to: Any) -> Any:
 
 
 int64_pointer = _pointer(types.int64)
+float32_pointer = _pointer(types.float32)
 float64_pointer = _pointer(types.float64)
 byte_pointer = _pointer(types.uint8)
 
@@ -262,6 +263,23 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         return vector(a, b, c), codegen
 
+    @intrinsic
+    def fnma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+        """c - a b, rounded once."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            a, b, c = args
+            return builder.call(named(builder, f"llvm.fma.{suffix}", kind, [kind] * 3), [builder.fneg(a), b, c])
+
+        return vector(a, b, c), codegen
+
+    @intrinsic
+    def absolute(typing: Any, a: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.call(named(builder, f"llvm.fabs.{suffix}", kind, [kind]), args)
+
+        return vector(a), codegen
+
     def binary(instruction: Callable[[Any, Any, Any], Any], words: str) -> Any:
         @intrinsic
         def operation(typing: Any, a: Any, b: Any) -> Any:
@@ -318,6 +336,75 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
 
         operation.__doc__ = words
         return operation
+
+    single = ir.VectorType(_LLVM["float32"], lanes)
+
+    def masked_single(builder: Any, kinds: list[Any], returns: Any, what: str) -> Any:
+        return named(builder, f"llvm.masked.{what}.v{lanes}f32.p0", returns, kinds)
+
+    def widened(builder: Any, value: Any) -> Any:
+        return value if kind == single else builder.fpext(value, kind)
+
+    def narrowed(builder: Any, value: Any) -> Any:
+        return value if kind == single else builder.fptrunc(value, single)
+
+    @intrinsic
+    def load_single(typing: Any, pointer: Any, i: Any) -> Any:
+        """As load, of numbers in float32."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            where = builder.bitcast(place(context, builder, signature, args), single.as_pointer())
+            value = builder.load(where)
+            value.align = 4
+            return widened(builder, value)
+
+        return vector(pointer, i), codegen
+
+    @intrinsic
+    def load_single_between(typing: Any, pointer: Any, i: Any, start: Any, stop: Any) -> Any:
+        """As load_between, of numbers in float32."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            where = builder.bitcast(place(context, builder, signature, args), single.as_pointer())
+            mask = builder.and_(first(builder, args[3]), builder.not_(first(builder, args[2])))
+            function = masked_single(builder, [single.as_pointer(), _INT32, mask_kind, single], single, "load")
+            nothing = ir.Constant(single, [0.0] * lanes)
+            return widened(builder, builder.call(function, [where, ir.Constant(_INT32, 4), mask, nothing]))
+
+        return vector(pointer, i, types.int64, types.int64), codegen
+
+    @intrinsic
+    def store_single(typing: Any, pointer: Any, i: Any, value: Any) -> Any:
+        """As store, rounded to float32."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            where = builder.bitcast(place(context, builder, signature, args), single.as_pointer())
+            builder.store(narrowed(builder, args[2]), where).align = 4
+            return context.get_dummy_value()
+
+        return types.void(pointer, i, value), codegen
+
+    @intrinsic
+    def store_single_first(typing: Any, pointer: Any, i: Any, value: Any, count: Any) -> Any:
+        """As store_first, rounded to float32."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            where = builder.bitcast(place(context, builder, signature, args), single.as_pointer())
+            function = masked_single(builder, [single, single.as_pointer(), _INT32, mask_kind], ir.VoidType(), "store")
+            mask = first(builder, args[3])
+            builder.call(function, [narrowed(builder, args[2]), where, ir.Constant(_INT32, 4), mask])
+            return context.get_dummy_value()
+
+        return types.void(pointer, i, value, types.int64), codegen
+
+    @intrinsic
+    def as_single(typing: Any, a: Any) -> Any:
+        """The numbers, rounded to float32."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return widened(builder, narrowed(builder, args[0]))
+
+        return vector(a), codegen
 
     bytes_kind = ir.VectorType(ir.IntType(8), lanes)
 
@@ -380,6 +467,16 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         return rows
 
     @intrinsic
+    def turned(typing: Any, rows: Any) -> Any:
+        """A tuple of LANES vectors, transposed: vector j holds lane j of each."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            columns = transposed(builder, cgutils.unpack_tuple(builder, args[0]))
+            return context.make_tuple(builder, signature.return_type, columns)
+
+        return types.UniTuple(vector, lanes)(rows), codegen
+
+    @intrinsic
     def transpose(typing: Any, x: Any, x_step: Any, y: Any, y_step: Any) -> Any:
         """y[j y_step + i] = x[i x_step + j] for i and j below LANES."""
 
@@ -427,6 +524,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         "number": scalar,  # as a function: the number in this type; `int`, `min` and `max` would be calls, not instructions
         "integer": types.int64,
         "int64_pointer": int64_pointer,
+        "float32_pointer": float32_pointer,
         "float64_pointer": float64_pointer,
         "byte_pointer": byte_pointer,
         "address": address,
@@ -445,6 +543,8 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         "splat": splat,
         "zero": zero,
         "fma": fma,
+        "fnma": fnma,
+        "absolute": absolute,
         "add": binary(lambda builder, a, b: builder.fadd(a, b), "a + b"),
         "sub": binary(lambda builder, a, b: builder.fsub(a, b), "a - b"),
         "mul": binary(lambda builder, a, b: builder.fmul(a, b), "a b"),
@@ -465,7 +565,13 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         "larger": binary(
             larger, "The larger of a and b: a where they are equal, and NaN where either is, b's where both are."
         ),
+        "load_single": load_single,
+        "load_single_between": load_single_between,
+        "store_single": store_single,
+        "store_single_first": store_single_first,
+        "as_single": as_single,
         "total": total,
+        "turned": turned,
         "transpose": transpose,
         "transpose_first": transpose_first,
     }
