@@ -267,7 +267,10 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     ],
     ROWS + "winograd.py": [
         ("if {*window.dilation, *window.input_dilation} != {1}:", "if {*window.input_dilation} != {1}:"),
-        ("base = BOUND[tile] * max(1.0, math.sqrt(channels / 256))", "base = BOUND[tile] * max(1.0, channels / 256)"),
+        (
+            "base = BOUND[tile] * max(1.0, math.sqrt(_summed(tile, problem) / 256))",
+            "base = BOUND[tile] * max(1.0, _summed(tile, problem) / 256)",
+        ),
         ("or any(other != taps for other in others) or", "or"),
         ("        local=False,\n        looks", "        local=True,\n        looks"),
         ("    if not finite:\n", "    if False:\n"),
