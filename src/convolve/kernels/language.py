@@ -40,8 +40,8 @@ _INTEGERS = {
 _FLOATING = {ast.Add: "fadd", ast.Sub: "fsub", ast.Mult: "fmul", ast.Div: "fdiv"}
 
 
-class NotInLanguage(TypeError):
-    """A kernel's text says what this language has no words for: a mistake of ours, never of a user."""
+class LanguageError(TypeError):
+    """The text of a kernel says what this language has no words for: a mistake of ours, never of a user."""
 
 
 def translate(text: str, operations: Mapping[str, Any], entry: str) -> ir.Module:
@@ -116,10 +116,10 @@ class _Function:
                 return  # nobody comes here
             try:
                 self.statement(statement)
-            except NotInLanguage:
+            except LanguageError:
                 raise
             except (TypeError, AttributeError, KeyError, ValueError, AssertionError) as error:
-                raise self.not_understood(statement, repr(error)) from error
+                raise self.not_understood(statement, str(error)) from error
 
     def statement(self, node: ast.stmt) -> None:
         match node:
@@ -140,19 +140,19 @@ class _Function:
                 self.branches(node)
             case ast.While(test=test, body=body, orelse=[]):
                 head = self.begin()
-                self.loop(head, lambda: self.truth(test), body, head)
+                self.loop(lambda: self.truth(test), body, head)
             case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=bounds), orelse=[]):
                 self.count(name, [self.value(bound) for bound in bounds], node.body)
             case ast.Continue():
                 self.leave(0)
             case ast.Break():
                 self.leave(1)
-            case ast.Return(value=None):
-                self.builder.ret_void()
-            case ast.Return(value=value):
+            case ast.Return(value=ast.expr() as value):
                 result = self.value(value)
                 self.returned = result.type
                 self.builder.ret(result)
+            case ast.Return():
+                self.builder.ret_void()
             case ast.Pass():
                 pass
             case _:
@@ -203,7 +203,7 @@ class _Function:
         def more() -> Any:
             return self.builder.icmp_signed("<", self.builder.load(counter), stop)
 
-        self.loop(head, more, body, following, lambda: self.assign(name, self.builder.load(counter)))
+        self.loop(more, body, following, lambda: self.assign(name, self.builder.load(counter)))
         after = self.builder.block
         self.builder.position_at_end(following)
         self.builder.store(self.builder.add(self.builder.load(counter), step, flags=["nsw"]), counter)
@@ -218,7 +218,6 @@ class _Function:
 
     def loop(
         self,
-        head: Any,
         more: Callable[[], Any],
         body: list[ast.stmt],
         following: Any,
@@ -296,8 +295,11 @@ class _Function:
         if name in self.names:
             self.reads.append(self.names[name])
             return self.builder.load(self.names[name])
-        number = self.program.operations[name]
-        assert isinstance(number, int), f"{name} is a function"
+        number = self.program.operations.get(name)
+        if not isinstance(number, int):
+            raise TypeError(
+                f"{name} is a function" if number else f"{name} has no value, or not the same type everywhere"
+            )
         return _int(number)
 
     def integer(self, node: ast.expr) -> Any:
@@ -344,7 +346,7 @@ class _Function:
             return self.division(op, a, b)
         if type(op) in _FOLDED and isinstance(a, ir.Constant) and isinstance(b, ir.Constant):
             return _int(_FOLDED[type(op)](a.constant, b.constant))
-        # Overflow is nobody's wish: LLVM may reckon with indices as with numbers.
+        # Nothing overflows, so that LLVM may reckon with places as with numbers.
         flags = ("nsw",) if type(op) in _FOLDED else ()
         return getattr(self.builder, _INTEGERS[type(op)])(a, b, flags=flags)
 
@@ -382,11 +384,15 @@ class _Function:
         if name in self.program.definitions:
             function = self.program.function(name, [value.type for value in values])
             return self.builder.call(function, values)
+        if name not in self.program.operations:
+            raise TypeError(f"there is no operation {name}")
         return self.program.operations[name](self.builder, *values)
 
-    def not_understood(self, node: ast.AST, why: str) -> NotInLanguage:
+    def not_understood(self, node: ast.AST, why: str) -> LanguageError:
         line = getattr(node, "lineno", 0)
-        return NotInLanguage(f"a kernel is written in its language; {ast.unparse(node)[:200]!r}, line {line}; {why}")
+        return LanguageError(
+            f"{why}; received {ast.unparse(node)[:200]!r} in line {line}; {__name__} says what a kernel may say"
+        )
 
 
 def _int(value: int) -> Any:
