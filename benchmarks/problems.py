@@ -48,7 +48,7 @@ GROUPS: dict[str, Group] = {
         2.2,
         {"openvino": 1.6, "onnxruntime": 1.6},
     ),
-    "winograd_plain": Group("the same without freeze, and input gradients", None, 1.6, {}),
+    "winograd_plain": Group("the same without freeze, and both gradients", None, 1.6, {}),
     "few": Group("few channels: LeNet and first layers, forward", 2, 1.5, {}),
     "few_gradients": Group("the same, input and weight gradients", 4, 2, {}),
     "unusual": Group("small groups, dilated and long 1-D, 3-D with few channels", 3, 1.3, {}),
@@ -64,7 +64,7 @@ def _starred(name: str, group: str, gradients: str, problem: str) -> tuple[Row, 
     return (
         Row(name, group, problem),
         Row(f"{name} dx", gradients, f"{problem} input_gradient"),
-        Row(f"{name} dw", "dense" if gradients == "winograd_plain" else gradients, f"{problem} weight_gradient"),
+        Row(f"{name} dw", gradients, f"{problem} weight_gradient"),
     )
 
 
@@ -101,6 +101,7 @@ ROWS: tuple[Row, ...] = (
     *_winograd("G4", "8x160x14x14 k320 3x3 p1"),
     Row("batch 8", "winograd", "8x128x28x28 k128 3x3 p1", frozen=True),
     Row("batch 8 plain", "winograd_plain", "8x128x28x28 k128 3x3 p1"),
+    Row("batch 8 dw", "winograd_plain", "8x128x28x28 k128 3x3 p1 weight_gradient"),
     # dense
     *_starred("A2", "dense", "dense", "16x64x27x27 k192 5x5 p2"),
     *_starred("A3", "dense", "dense", "16x192x13x13 k384 3x3 p1"),

@@ -240,7 +240,26 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         (".to(torch.float64)\n    w = stuff_zeros(w, window.dilation).to(torch.float64)", ".to(torch.float32)\n    w = stuff_zeros(w, window.dilation).to(torch.float32)"),
         ("w = stuff_zeros(w, window.dilation)", "w = w"),
         ("math.ceil(math.log2(least / three)))", "math.ceil(math.log2(least / three)) + 1)"),
-        ("    local=False,\n    exact=False,", "    local=True,\n    exact=False,"),
+        ("    local=False,\n    looks=looks,", "    local=True,\n    looks=looks,"),
+    ],
+    "ops/fourier_plan.py": [
+        ("max(span.results, span.before + span.inputs,", "max(span.before + span.inputs,"),
+        ("min(n, full + k - 1 - before)", "n"),
+        ("root + Fraction(q, r) for root in roots", "root - Fraction(q, r) for root in roots"),
+        ("return sine, cosine", "return cosine, sine"),
+        ("else math.nan, min(smallest)", "else max(largest), min(smallest)"),
+    ],
+    "ops/fourier_lines.py": [
+        ("at + part * (count // parts) * (2 * radix - 2)", "at"),
+        ("-w[2] if turned else w[2]", "w[2]"),
+    ],
+    "kernels/butterflies.py": [
+        ("plus, minus = (\"sub\", \"add\") if back else (\"add\", \"sub\")", "plus, minus = (\"add\", \"sub\")"),
+        ("*times(f\"o{s}\", \"k\", True)", "*times(f\"o{s}\", \"k\", False)"),
+    ],
+    "kernels/fourier.py": [
+        ("finite = fma({rounded}, zero(), finite)", "finite = fma(zero(), zero(), finite)"),
+        ("{io[\"first\"]}(there, i * LANES, value, left)", "{io[\"store\"]}(there, i * LANES, value)"),
     ],
     "kernels/minimal_filtering.py": [
         ("Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)", "Fraction(1), Fraction(-1), Fraction(2), Fraction(-2)"),
@@ -296,6 +315,8 @@ def _tests(fault: Fault) -> list[str]:
         return [*DOORS, conv, generated]
     if fault.file in ("ops/choose.py", "ops/precision.py", "ops/bounds.py") or "fft" in fault.file:
         return [algorithms, conv, *DOORS, generated]
+    if "fourier" in fault.file or "butterflies" in fault.file:
+        return ["tests/ops/test_fourier_kernels.py"]
     if "separable" in fault.file or "winograd" in fault.file or "minimal" in fault.file:
         return [algorithms, conv, generated]
     return [conv, generated, algorithms, *DOORS, problem]

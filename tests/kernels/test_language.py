@@ -74,7 +74,8 @@ whole[4] = a if a > b and not b == 2 else 10 * b
 whole[5], whole[6] = (a, b) if a < b or a == 5 else (b, 1)
 whole[7] = (a > 0) + 2 * (b > 0)
 a, b = b, a
-whole[8], whole[9] = a, b
+(whole[8], c), whole[9] = (a, b), a
+whole[11] = c
 whole[10] = 0
 whole[10] += 3 * a
 """,

@@ -306,6 +306,14 @@ def test_every_kernel_of_the_family_is_listed_and_compiles(dtype: str) -> None:
         assert loaded(kernel).address != 0
 
 
+def test_vectors_of_any_width_take_at_least_one_tile_at_once() -> None:
+    """Two float64 lanes, as on ARM, hold less than a tile: a run of no tiles would never end."""
+    for lanes, tile, taps in itertools.product((2, 4, 8, 16), kernels.TILES, TAPS):
+        m = tile - taps + 1
+        columns = kernels.run_length(m, lanes) * m + taps - 1
+        assert tile <= columns <= max(2 * lanes, tile)
+
+
 def test_squares_are_transposed_whole_and_in_part() -> None:
     """Through the layouts: only where channels do not lie side by side are vectors transposed."""
     lanes = machine().lanes("float32")

@@ -58,7 +58,7 @@ def _rates(options: Options, steps: int) -> list[float]:
 def test_l1_is_autograds_gradient_of_the_penalty_on_weights_alone() -> None:
     net, other = _net(), _net()
     _backward(net)
-    finish_gradients(net, _options(l1=0.01), 1, 1)
+    finish_gradients(net, list(net.parameters()), _options(l1=0.01), 1, 1)
     _backward(other)
     penalty = 0.01 * (other[0].weight.abs().sum() + other[4].weight.abs().sum())
     penalty.backward()
@@ -86,7 +86,7 @@ def test_clipping_scales_all_gradients_to_the_norm_and_leaves_small_ones(scale: 
     squares = sum((parameter.grad.double() ** 2).sum().item() for parameter in other.parameters())
     limit = 2.0
     assert (math.sqrt(squares) > limit) == (scale > 1)
-    finish_gradients(net, _options(clip=limit), 1, 1)
+    finish_gradients(net, list(net.parameters()), _options(clip=limit), 1, 1)
     factor = min(1.0, limit / math.sqrt(squares))
     for ours, theirs in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.allclose(ours.grad, theirs.grad * factor, rtol=1e-4, atol=1e-7)
@@ -144,7 +144,7 @@ def test_frozen_layers_keep_weights_and_statistics_and_the_rest_learns() -> None
     before = {name: value.clone() for name, value in net.state_dict().items()}
     optimizer = optimizer_of(_options(), net.parameters())
     _backward(net)
-    finish_gradients(net, _options(l1=0.1, clip=1.0), 1, 1)
+    finish_gradients(net, list(net.parameters()), _options(l1=0.1, clip=1.0), 1, 1)
     optimizer.step()
     changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"4.weight", "4.bias"}

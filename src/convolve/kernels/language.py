@@ -125,9 +125,6 @@ class _Function:
         match node:
             case ast.Assign(targets=[ast.Tuple() as target], value=ast.IfExp(test=test, body=body, orelse=orelse)):
                 self.branches(ast.If(test, [ast.Assign([target], body)], [ast.Assign([target], orelse)]))
-            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=values):
-                for one, value in zip(targets, self.value(values), strict=True):
-                    self.set(one, value)
             case ast.Assign(targets=[target], value=value):
                 self.set(target, self.value(value))
             case ast.AugAssign(target=target, op=op, value=value):
@@ -162,6 +159,9 @@ class _Function:
         match target:
             case ast.Name(id=name):
                 self.assign(name, value)
+            case ast.Tuple(elts=targets):
+                for one, its in zip(targets, value, strict=True):
+                    self.set(one, its)
             case ast.Subscript(value=array, slice=index):
                 pointer = self.value(array)
                 kind = pointer.type.pointee

@@ -34,7 +34,7 @@ INPUT = ("g", "codes", "w", "dx", "scratch", *_SIZES, "spread_h", "spread_w")  #
 WEIGHTS = ("g", "codes", "x", "dw", "db", "table", "scratch", *_SIZES, "taps")
 # dw and db are those of each thread, one after the other; the table has the taps' offsets, and the last again to fill a tile
 
-_SPREAD = """
+SPREAD = """
 def spread(g, codes, filters, rows, columns, to, width, height, first_h, first_w):
     none, one, two, three = zero(), splat(1), splat(2), splat(3)
     for k in range(filters):
@@ -49,10 +49,17 @@ def spread(g, codes, filters, rows, columns, to, width, height, first_h, first_w
                 store(lower, 2 * q * LANES, where_equal(code, two, value))
                 store(lower, (2 * q + 1) * LANES, where_equal(code, three, value))
                 at += LANES
+
+def all_of(x, count):  # a multiple of 4; four sums, since an addition waits for the one before
+    a, b, c, d = zero(), zero(), zero(), zero()
+    for i in range(0, count * LANES, 4 * LANES):
+        a, b = add(a, load(x, i)), add(b, load(x, i + LANES))
+        c, d = add(c, load(x, i + 2 * LANES)), add(d, load(x, i + 3 * LANES))
+    return add(add(a, b), add(c, d))
 """
 
 
-_MAXIMA = """
+MAXIMA = """
 def maxima(lines, width, columns, count, out, out_k, codes, kept):
     none, one, two, three, four = zero(), splat(1), splat(2), splat(3), splat(4)
     for k in range(count):
@@ -176,10 +183,7 @@ def kernel(arguments):
         from_codes = byte_pointer(codes + group * places * LANES)
         spread(maps, from_codes, filters, rows, columns, gradient, wide, high, 0, 0)
         for k in range(filters):
-            s = load(bias_sums, k * LANES)
-            for i in range(high * wide):
-                s = add(s, load(gradient, k * z_k + i * LANES))
-            store(bias_sums, k * LANES, s)
+            store(bias_sums, k * LANES, add(load(bias_sums, k * LANES), all_of(shift(gradient, k * z_k), high * wide)))
         into = sums
         for k in range(0, filters, {tile}):
             for c in range(channels):
@@ -199,7 +203,7 @@ def forward(tile: int, width: int, dtype: str) -> Kernel:
         f"stages-{dtype}-{tile}x{width}",
         dtype,
         lambda: forward_source(tile, width),
-        lambda: TURNS + _MAXIMA + multiply(tile, width),
+        lambda: TURNS + MAXIMA + multiply(tile, width),
     )
 
 
@@ -209,14 +213,14 @@ def input_gradient(tile: int, width: int, dtype: str) -> Kernel:
         f"stages_input-{dtype}-{tile}x{width}",
         dtype,
         lambda: input_source(tile, width),
-        lambda: TURNS + _SPREAD + multiply(tile, width),
+        lambda: TURNS + SPREAD + multiply(tile, width),
     )
 
 
 def weight_gradient(tile: int, width: int, dtype: str) -> Kernel:
     """One of tap_tiles()."""
     name = f"stages_weights-{dtype}-{tile}x{width}"
-    return Kernel(name, dtype, lambda: weights_source(tile, width, machine().lanes(dtype)), lambda: TURNS + _SPREAD)
+    return Kernel(name, dtype, lambda: weights_source(tile, width, machine().lanes(dtype)), lambda: TURNS + SPREAD)
 
 
 def every(dtype: str) -> list[Kernel]:

@@ -8,9 +8,13 @@ from __future__ import annotations
 from functools import cache
 
 from convolve.kernels import (
+    butterflies,
     depthwise,
     filters,
+    fourier,
+    fourier_lines,
     images,
+    magnitudes,
     planes,
     pool_lanes,
     pool_rows,
@@ -19,14 +23,32 @@ from convolve.kernels import (
     resample,
     rows,
     stages,
+    stages_winograd,
     weight_sums,
     winograd,
+    winograd_gradient,
 )
 from convolve.kernels.cache import Kernel
 
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
-OTHERS = (depthwise, images, pool_rows, pool_lanes, pool_small, pool_whole, resample, stages, winograd)
+OTHERS = (
+    butterflies,
+    depthwise,
+    fourier,
+    fourier_lines,
+    images,
+    magnitudes,
+    pool_rows,
+    pool_lanes,
+    pool_small,
+    pool_whole,
+    resample,
+    stages,
+    stages_winograd,
+    winograd,
+    winograd_gradient,
+)
 
 
 @cache

@@ -160,6 +160,13 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         """a b + c, rounded once."""
         return builder.call(_named(builder, f"llvm.fma.{suffix}", kind, [kind] * 3), [a, b, c])
 
+    def fnma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+        """c - a b, rounded once."""
+        return fma(builder, builder.fneg(a), b, c)
+
+    def absolute(builder: Any, a: Any) -> Any:
+        return builder.call(_named(builder, f"llvm.fabs.{suffix}", kind, [kind]), [a])
+
     def add(builder: Any, a: Any, b: Any) -> Any:
         return builder.fadd(a, b)
 
@@ -200,6 +207,43 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         operation.__doc__ = words
         return operation
 
+    single = ir.VectorType(FLOAT, lanes)
+
+    def widened(builder: Any, value: Any) -> Any:
+        return value if kind == single else builder.fpext(value, kind)
+
+    def narrowed(builder: Any, value: Any) -> Any:
+        return value if kind == single else builder.fptrunc(value, single)
+
+    def load_single(builder: Any, p: Any, i: Any) -> Any:
+        """As load, of numbers in float32."""
+        return widened(builder, builder.load(at(builder, p, i, single), align=4))
+
+    def load_single_between(builder: Any, p: Any, i: Any, start: Any, stop: Any) -> Any:
+        """As load_between, of numbers in float32."""
+        mask = builder.and_(first(builder, stop), builder.not_(first(builder, start)))
+        takes = [single.as_pointer(), _INT32, mask_kind, single]
+        function = _named(builder, f"llvm.masked.load.v{lanes}f32.p0", single, takes)
+        nothing = ir.Constant(single, [0.0] * lanes)
+        return widened(
+            builder, builder.call(function, [at(builder, p, i, single), ir.Constant(_INT32, 4), mask, nothing])
+        )
+
+    def store_single(builder: Any, p: Any, i: Any, value: Any) -> None:
+        """As store, rounded to float32."""
+        builder.store(narrowed(builder, value), at(builder, p, i, single), align=4)
+
+    def store_single_first(builder: Any, p: Any, i: Any, value: Any, count: Any) -> None:
+        """As store_first, rounded to float32."""
+        takes = [single, single.as_pointer(), _INT32, mask_kind]
+        function = _named(builder, f"llvm.masked.store.v{lanes}f32.p0", _VOID, takes)
+        where, mask = at(builder, p, i, single), first(builder, count)
+        builder.call(function, [narrowed(builder, value), where, ir.Constant(_INT32, 4), mask])
+
+    def as_single(builder: Any, a: Any) -> Any:
+        """The numbers, rounded to float32."""
+        return widened(builder, narrowed(builder, a))
+
     def load_bytes(builder: Any, p: Any, i: Any) -> Any:
         """The bytes p[i], p[i + 1], … as numbers."""
         value = builder.load(at(builder, p, i, bytes_kind), align=1)
@@ -239,6 +283,10 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
             distance *= 2
         return rows
 
+    def turned(builder: Any, rows: tuple[Any, ...]) -> list[Any]:
+        """LANES vectors, transposed: vector j holds lane j of each."""
+        return transposed(builder, list(rows))
+
     def row_at(builder: Any, p: Any, step: Any, i: int) -> Any:
         return at(builder, p, builder.mul(step, ir.Constant(INT64, i)))
 
@@ -265,12 +313,14 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
     named: list[Callable[..., Any]] = [
         *(address, shift, prefetch, call_int, call, load, load_first, load_between, store, stream, fence, store_first),
         *(broadcast, splat, zero, fma, add, sub, mul, div, larger, where_larger, where_equal, add_where_equal),
-        *(load_bytes, store_bytes, total, transpose, transpose_first),
+        *(load_bytes, store_bytes, total, turned, transpose, transpose_first),
+        *(fnma, absolute, load_single, load_single_between, store_single, store_single_first, as_single),
     ]
     return {
         "LANES": lanes,
         "pointer": _pointer(scalar),
         "int64_pointer": _pointer(INT64),
+        "float32_pointer": _pointer(FLOAT),
         "float64_pointer": _pointer(DOUBLE),
         "byte_pointer": _pointer(INT8),
         "number": _converted(scalar),

@@ -133,8 +133,8 @@ _TOLD = 2 * (HEADER + len(ARGUMENTS) + len(BLOCK) + len(PRODUCT_ARGUMENTS) + HEA
 
 
 def run_length(m: int, lanes: int) -> int:
-    """How many neighbouring tiles are transformed at once: their columns are two transposed squares."""
-    return (2 * lanes - 2) // m
+    """How many neighbouring tiles are transformed at once: their columns are two transposed squares, or one tile where that is more."""
+    return max(1, (2 * lanes - 2) // m)
 
 
 def scratch_elements(tile: int, lanes: int) -> int:
@@ -144,7 +144,7 @@ def scratch_elements(tile: int, lanes: int) -> int:
 
 def _pitch(lanes: int) -> int:
     """Elements of one row of a strip, of one phase; odd in lines."""
-    return (2 * lanes + 1) * lanes
+    return (max(2 * lanes, TILES[-1]) + 1) * lanes
 
 
 def weights_scratch(tile: int, kernel: int, lanes: int) -> int:
@@ -159,7 +159,7 @@ def driver_source() -> str:
     return f"""
 def kernel(arguments):
 {PREAMBLE}
-{_unpack(ARGUMENTS)}
+{unpacked(ARGUMENTS)}
     elements, part_depth = tile * tile, depth // (down * down)
     v = shift(pointer(scratch), thread * thread_size)
     m = shift(v, elements * v_element)
@@ -203,17 +203,18 @@ def kernel(arguments):
 """
 
 
-def forward_source(n: int, lanes: int) -> str:
-    """The kernel that transforms the inputs of a block of tiles, n along an axis."""
+def forward_source(matrix: Matrix, lanes: int) -> str:
+    """The kernel that transforms a block of tiles, of as many inputs along an axis as the matrix has columns."""
+    made, n = len(matrix), len(matrix[0])
     pitch = _pitch(lanes)
     wide = STRIDES[-1] * pitch
-    transformed = transform(matrices(n - TAPS[-1] + 1)[2], "i", "o", 20)
-    kept = _each(f"store(temp, # * {pitch} + (left + j) * LANES, o#)", n, 20)
+    transformed = transform(matrix, "i", "o", 20)
+    kept = each(f"store(temp, # * {pitch} + (left + j) * LANES, o#)", made, 20)
     return f"""
 def kernel(arguments):
-{_unpack((*ARGUMENTS, *BLOCK))}
+{unpacked((*ARGUMENTS, *BLOCK))}
     v, temp = pointer(v), pointer(temp)
-    strip = shift(temp, {n * pitch})
+    strip = shift(temp, {made * pitch})
     zeros = shift(strip, {n * wide})
     store(zeros, 0, zero())
     blocks = (channels + LANES - 1) // LANES
@@ -233,31 +234,31 @@ def kernel(arguments):
                 for phase_w in range(down):
                     left = (begin - phase_w + down - 1) // down
                     right = (end - phase_w + down - 1) // down
-                    for i in range({n}):
+                    for i in range({made}):
                         clear(shift(temp, i * {pitch}), left)
                         clear(shift(temp, i * {pitch} + right * LANES), columns - right)
                     first = down * left + phase_w - begin
-{_each("begin# = shift(row#, first * step#)", n, 20)}
-{_each("hop# = down * step#", n, 20)}
+{each("begin# = shift(row#, first * step#)", n, 20)}
+{each("hop# = down * step#", n, 20)}
                     if x_c != 1 or lanes == LANES:
                         for j in range(right - left):
-{_each("i# = load(begin#, j * hop#)", n, 28)}
+{each("i# = load(begin#, j * hop#)", n, 28)}
 {_indented(transformed, 8)}
 {_indented(kept, 8)}
                     else:
                         for j in range(right - left):
-{_each("i# = load_first(begin#, j * hop#, lanes)", n, 28)}
+{each("i# = load_first(begin#, j * hop#, lanes)", n, 28)}
 {_indented(transformed, 8)}
 {_indented(kept, 8)}
                     {_PART.format(phases="down")}
                     there = shift(v, (part * blocks * LANES + b) * tiles + t * LANES)
-                    for q in range(run):
-                        for i in range({n}):
+                    for i in range({made}):
+                        for q in range(run):
                             place = shift(temp, i * {pitch} + q * outputs * LANES)
-                            element = shift(there, {n} * i * v_element + q * LANES)
-{_each("i# = load(place, # * LANES)", n, 28)}
+                            element = shift(there, {made} * i * v_element + q * LANES)
+{each("i# = load(place, # * LANES)", n, 28)}
 {_indented(transformed, 8)}
-{_each("store(element, # * v_element, o#)", n, 28)}
+{each("store(element, # * v_element, o#)", made, 28)}
         t += run
 """
 
@@ -269,7 +270,7 @@ def inverse_source(m: int, taps: int, lanes: int) -> str:
     transformed = transform(matrices(m, taps)[0], "i", "o", 20)
     return f"""
 def kernel(arguments):
-{_unpack((*ARGUMENTS, *BLOCK))}
+{unpacked((*ARGUMENTS, *BLOCK))}
     m, temp = pointer(m), pointer(temp)
     strip = shift(temp, {n * pitch})
     good = load(pointer(finite), 0)
@@ -300,17 +301,17 @@ def kernel(arguments):
             for q in range(run):
                 for i in range({n}):
                     place = shift(results, {n} * i * m_element + q * {VECTORS} * LANES)
-{_each("i# = load(place, # * m_element)", n, 20)}
+{each("i# = load(place, # * m_element)", n, 20)}
 {transformed}
-{_each(f"store(temp, i * {pitch} + (q * {m} + #) * LANES, o#)", m, 20)}
+{each(f"store(temp, i * {pitch} + (q * {m} + #) * LANES, o#)", m, 20)}
             out = shift(pointer(y), n * y_n + (group * filters + k) * y_k + h * y_h + w * y_w)
             for j in range(left, right):
-{_each(f"i# = load(temp, # * {pitch} + j * LANES)", n, 16)}
+{each(f"i# = load(temp, # * {pitch} + j * LANES)", n, 16)}
 {textwrap.indent(textwrap.dedent(transformed), " " * 16)}
-{_each("o# = add(o#, constant)", m, 16)}
-{_each("good = fma(o#, zero(), good)", m, 16)}
+{each("o# = add(o#, constant)", m, 16)}
+{each("good = fma(o#, zero(), good)", m, 16)}
                 if y_k != 1:
-{_each(f"store(strip, # * {wide} + (up * j + phase_w) * LANES, o#)", m, 20)}
+{each(f"store(strip, # * {wide} + (up * j + phase_w) * LANES, o#)", m, 20)}
                 elif lanes == LANES:
 {_guarded("store(out, # * hop_h + j * hop_w, o#)", m, 20)}
                 else:
@@ -325,7 +326,7 @@ def kernel(arguments):
 """
 
 
-def _each(text: str, count: int, indent: int) -> str:
+def each(text: str, count: int, indent: int) -> str:
     """The line once for every number below `count`, in the place of #."""
     return "\n".join(" " * indent + text.replace("#", str(i)) for i in range(count))
 
@@ -334,7 +335,7 @@ def _indented(text: str, by: int) -> str:
     return textwrap.indent(text, " " * by)
 
 
-def _unpack(names: Sequence[str]) -> str:
+def unpacked(names: Sequence[str]) -> str:
     return "\n".join(f"    {name} = arguments[{HEADER + i}]" for i, name in enumerate(names))
 
 
@@ -390,7 +391,7 @@ def weights_source(m: int, taps: int) -> str:
     return f"""
 def kernel(arguments):
 {PREAMBLE}
-{_unpack(WEIGHTS_ARGUMENTS)}
+{unpacked(WEIGHTS_ARGUMENTS)}
     all_taps = kernel_h * kernel_w
     strip = shift(pointer(scratch), thread * thread_size)
     temp = shift(strip, all_taps * LANES * LANES)
@@ -457,7 +458,7 @@ def product_source(rows: int) -> str:
     keep = "\n".join(f"        store(m, ({i} * {VECTORS} + {j}) * LANES, s{i}_{j})" for i, j in sums)
     return f"""
 def kernel(arguments):
-{_unpack(PRODUCT_ARGUMENTS)}
+{unpacked(PRODUCT_ARGUMENTS)}
     v, m = pointer(v), pointer(m)
     for one in range(passes):
         u_here, v_here = pointer(u), v
@@ -541,7 +542,8 @@ def driver(dtype: str) -> Kernel:
 
 
 def forward(tile: int, dtype: str) -> Kernel:
-    return _transform_kernel(f"forward-{dtype}-{tile}", dtype, lambda: forward_source(tile, machine().lanes(dtype)))
+    matrix = matrices(tile - TAPS[-1] + 1)[2]
+    return _transform_kernel(f"forward-{dtype}-{tile}", dtype, lambda: forward_source(matrix, machine().lanes(dtype)))
 
 
 def inverse(m: int, taps: int, dtype: str) -> Kernel:

@@ -2,12 +2,14 @@
 
     y[n, k, p, q]  =  max(0, maximum over i, j < 2 of  bias[k] + sum over c, r, s of  w[k, c, r, s] x[n, c, 2p + i + r, 2q + j + s])
 
-over the zero-padded input. Sums are plain and in one order, whatever the batch; those of the weight gradient depend on the number of
-threads, as they do in torch. A second derivative is taken of torch's operators instead.
+over the zero-padded input. Sums are in one order, whatever the batch; those of the weight gradient depend on the number of
+threads, as they do in torch. They are plain, or, of 5x5 kernels over enough maps, Winograd's (not where convolve.precision forbids it,
+and not where a result is not finite: then it is computed again). A second derivative is taken of torch's operators instead.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convolve.kernels import images, stages
+from convolve.kernels import stages_winograd as winograd
 from convolve.kernels.cache import Kernel, loaded
 from convolve.kernels.machine import machine, why_no_kernels
 from convolve.ops import engine
@@ -35,8 +38,11 @@ LEAST_GROUPS = 2
 MOST_CHANNELS, MOST_FILTERS = 16, 32
 """With more maps torch's vectors along channels are as good."""
 
-STAGE, LAYERS = "stage", "layers"
-"""The two ways through the layers of a stage."""
+STAGE, WINOGRAD, LAYERS = "stage", "winograd", "layers"
+"""The ways through the layers of a stage: in one piece, by plain sums or with fewer products; or one by one."""
+
+LEAST_MAPS = 6
+"""Channels, and filters, from which transforming them costs less than the products that it spares."""
 
 _MOST_BYTES = 2 << 20  # of scratch for one thread
 
@@ -58,8 +64,15 @@ def why_not(x: Tensor, weight: Tensor, padding: Padding) -> str | None:
     if not KEPT:
         return slower
     # A training run goes on as it began, should another version or machine draw these lines elsewhere.
-    way = KEPT[-1].setdefault(_key(x.shape, weight.shape, padding, x.dtype), [LAYERS if slower else STAGE])
-    return None if way[0] == STAGE else slower or "the run began with the layers"
+    way = KEPT[-1].setdefault(_key(x.shape, weight.shape, padding, x.dtype), [LAYERS if slower else _way(weight)])
+    return None if way[0] != LAYERS else slower or "the run began with the layers"
+
+
+def _way(weight: Tensor) -> str:
+    """How the layers of a stage are computed in one piece."""
+    *maps, kernel_h, kernel_w = weight.shape
+    served = kernel_h == kernel_w == winograd.TAPS and min(maps) >= LEAST_MAPS
+    return WINOGRAD if served and current_precision() != "exact" else STAGE
 
 
 def _why_slower(x: Tensor, weight: Tensor, sizes: _Sizes) -> str | None:
@@ -89,10 +102,11 @@ def stage(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding) -> T
     >>> torch.allclose(y, F.max_pool2d(F.relu(F.conv2d(x, w, padding=1)), 2), atol=1e-5)
     True
     """
+    way = KEPT[-1][_key(x.shape, weight.shape, padding, x.dtype)][0] if KEPT else _way(weight)
     if needs_gradient(x, weight, bias):
-        result: Tensor = _Stage.apply(x, weight, bias, padding)  # type: ignore[no-untyped-call]
+        result: Tensor = _Stage.apply(x, weight, bias, padding, way)  # type: ignore[no-untyped-call]
         return result
-    return _forward(x, weight, bias, padding, codes=False)[0]
+    return _forward(x, weight, bias, padding, way, codes=False)[0]
 
 
 def needs_gradient(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
@@ -103,9 +117,9 @@ def needs_gradient(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 class _Stage(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding) -> Tensor:
-        y, codes = _forward(x, weight, bias, padding, codes=True)
-        ctx.padding = padding
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding, way: str) -> Tensor:
+        y, codes = _forward(x, weight, bias, padding, way, codes=True)
+        ctx.padding, ctx.way = padding, way
         ctx.save_for_backward(x, weight, bias, codes)
         return y
 
@@ -113,14 +127,14 @@ class _Stage(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, codes = ctx.saved_tensors
         if torch.is_grad_enabled() or _watched(g):
-            return (*_composed(x, weight, bias, ctx.padding, g, ctx.needs_input_grad[:3]), None)
+            return (*_composed(x, weight, bias, ctx.padding, g, ctx.needs_input_grad[:3]), None, None)
         g = g.contiguous()
-        plan = _plan(x.shape, weight.shape, ctx.padding, engine.thread_count(), _dtype(x))
+        plan = _plan(x.shape, weight.shape, ctx.padding, engine.thread_count(), _dtype(x), ctx.way)
         dx = plan.input_gradient(g, codes, weight.contiguous()) if ctx.needs_input_grad[0] else None
         dw = db = None
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             dw, db = plan.weight_gradient(g, codes, x)
-        return dx, dw if ctx.needs_input_grad[1] else None, db if ctx.needs_input_grad[2] else None, None
+        return dx, dw if ctx.needs_input_grad[1] else None, db if ctx.needs_input_grad[2] else None, None, None
 
 
 def _composed(
@@ -136,9 +150,9 @@ def _composed(
 
 
 def _forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding, codes: bool
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding, way: str, codes: bool
 ) -> tuple[Tensor, Tensor | None]:
-    plan = _plan(x.shape, weight.shape, padding, engine.thread_count(), _dtype(x))
+    plan = _plan(x.shape, weight.shape, padding, engine.thread_count(), _dtype(x), way)
     bias = torch.zeros(weight.shape[0], dtype=x.dtype) if bias is None else bias.contiguous()
     return plan.forward(x, weight.contiguous(), bias, codes)
 
@@ -204,6 +218,53 @@ class _Sizes:
     def largest(self) -> int:
         return max(self.forward_scratch(8), self.input_scratch, self.weight_scratch)
 
+    # Winograd's: as much, and the transformed maps.
+
+    @property
+    def tiles(self) -> int:
+        """Of a row of the input."""
+        return -(-self.values["size_w"] // winograd.OUTPUTS)
+
+    @property
+    def spread_w(self) -> int:
+        v = self.values
+        return max(v["spread_w"], v["before_w"] + winograd.OUTPUTS * self.tiles + winograd.TAPS - 1)
+
+    def filtered_forward_scratch(self, width: int) -> int:
+        v = self.values
+        points = v["channels"] * v["padded_h"] * self.columns * winograd.POINTS
+        filters = -(-v["filters"] // width) * width
+        vectors = points + filters * 4 * self.columns + self.places + self.lanes + width * winograd.POINTS + 1
+        return self.images + vectors * self.lanes + filters * v["channels"] * winograd.TAPS * winograd.POINTS
+
+    def filtered_input_scratch(self, width: int) -> int:
+        v = self.values
+        channels = -(-v["channels"] // width) * width
+        gradient = v["filters"] * 2 * self.rows * (self.spread_w + winograd.POINTS) + self.places + self.lanes
+        results = v["channels"] * v["size_h"] * v["size_w"] + self.lanes
+        vectors = gradient + results + width * winograd.POINTS + 1 + -(-v["channels"] // self.lanes)
+        return vectors * self.lanes + channels * v["filters"] * winograd.TAPS * winograd.POINTS
+
+    @property
+    def filtered_weight_scratch(self) -> int:
+        v, width = self.values, winograd.weight_width()
+        filters = -(-v["filters"] // width) * width
+        points = (v["channels"] * v["padded_h"] + width * 2 * self.rows) * self.columns
+        sums = filters * v["channels"] * winograd.TAPS
+        vectors = filters * 4 * self.rows * self.columns + winograd.POINTS * (points + sums) + self.places + self.lanes
+        return self.images + (vectors + v["filters"]) * self.lanes
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A kernel and what it is told, but for the addresses."""
+
+    kernel: Kernel
+    names: tuple[str, ...]
+    values: dict[str, int]
+    scratch: int
+    """Elements, of one thread."""
+
 
 @dataclass(frozen=True)
 class _Plan:
@@ -213,50 +274,55 @@ class _Plan:
     threads: int
     dtype: str
     table: Tensor
-    tiles: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-    """Of the output, the input gradient and the weight gradient."""
+    output: _Task
+    input: _Task
+    weights: _Task
+    plain: _Plan | None
+    """Whose results count where these are not finite; None: these are plain sums."""
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor, codes: bool) -> tuple[Tensor, Tensor | None]:
         v = self.sizes.values
         y = torch.empty(v["batch"], v["filters"], self.sizes.rows, self.sizes.columns, dtype=x.dtype)
         kept = torch.empty(self._groups * self.sizes.lanes * self.sizes.places, dtype=torch.uint8) if codes else None
-        addresses = {"x": x, "w": w, "bias": bias, "y": y, "codes": kept}
-        kernel = stages.forward(*self.tiles[0], self.dtype)
-        self._run(kernel, stages.FORWARD, addresses, self.sizes.forward_scratch(self.tiles[0][1]))
-        return y, kept
+        finite = self._run(self.output, {"x": x, "w": w, "bias": bias, "y": y, "codes": kept})
+        return (y, kept) if self.plain is None or finite else self.plain.forward(x, w, bias, codes)
 
     def input_gradient(self, g: Tensor, codes: Tensor, w: Tensor) -> Tensor:
         v = self.sizes.values
         dx = torch.empty(v["batch"], v["channels"], v["size_h"], v["size_w"], dtype=g.dtype)
-        kernel = stages.input_gradient(*self.tiles[1], self.dtype)
-        addresses = {"g": g, "codes": codes, "w": w, "dx": dx}
-        self._run(kernel, stages.INPUT, addresses, self.sizes.input_scratch)
-        return dx
+        finite = self._run(self.input, {"g": g, "codes": codes, "w": w, "dx": dx})
+        return dx if self.plain is None or finite else self.plain.input_gradient(g, codes, w)
 
     def weight_gradient(self, g: Tensor, codes: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         v = self.sizes.values
         # OpenMP may start fewer threads than it is asked for: whoever did not come has added nothing.
         dw = torch.zeros(self.threads, v["filters"], v["channels"], v["kernel_h"], v["kernel_w"], dtype=g.dtype)
         db = torch.zeros(self.threads, v["filters"], dtype=g.dtype)
-        kernel = stages.weight_gradient(*self.tiles[2], self.dtype)
         addresses = {"g": g, "codes": codes, "x": x, "dw": dw, "db": db, "table": self.table}
-        self._run(kernel, stages.WEIGHTS, addresses, self.sizes.weight_scratch)
+        if not self._run(self.weights, addresses) and self.plain is not None:
+            return self.plain.weight_gradient(g, codes, x)
         return (dw[0], db[0]) if self.threads == 1 else (dw.sum(0), db.sum(0))
 
     @property
     def _groups(self) -> int:
         return -(-self.sizes.values["batch"] // self.sizes.lanes)
 
-    def _run(self, kernel: Kernel, names: tuple[str, ...], given: Mapping[str, Tensor | None], scratch: int) -> None:
-        scratch = -(-scratch // 16) * 16
+    def _run(self, task: _Task, given: Mapping[str, Tensor | None]) -> bool:
+        """Whether every result is finite, where the kernel looks."""
+        scratch = -(-task.scratch // 16) * 16
         size = 4 if self.dtype == "float32" else 8
-        values = {
-            **self.sizes.values,
-            "scratch_size": scratch,
-            "scratch": engine.scratch(scratch * size * self.threads),
+        flags = (
+            None
+            if self.plain is None
+            else torch.zeros(self.threads, dtype=torch.float32 if size == 4 else torch.float64)
+        )
+        values = {**task.values, "scratch_size": scratch, "scratch": engine.scratch(scratch * size * self.threads)}
+        values |= {
+            name: 0 if tensor is None else tensor.data_ptr() for name, tensor in (*given.items(), ("flags", flags))
         }
-        values |= {name: 0 if tensor is None else tensor.data_ptr() for name, tensor in given.items()}
-        engine.run(loaded(kernel).address, struct.pack(f"{len(names)}q", *map(values.__getitem__, names)), self.threads)
+        arguments = struct.pack(f"{len(task.names)}q", *map(values.__getitem__, task.names))
+        engine.run(loaded(task.kernel).address, arguments, self.threads)
+        return flags is None or all(map(math.isfinite, flags.tolist()))
 
 
 @lru_cache(maxsize=1024)
@@ -265,15 +331,39 @@ def _sizes(x: tuple[int, ...], w: tuple[int, ...], padding: Padding, dtype: str)
 
 
 @lru_cache(maxsize=1024)
-def _plan(x: tuple[int, ...], w: tuple[int, ...], padding: Padding, threads: int, dtype: str) -> _Plan:
+def _plan(x: tuple[int, ...], w: tuple[int, ...], padding: Padding, threads: int, dtype: str, way: str) -> _Plan:
     sizes = _sizes(x, w, padding, dtype)
     filters, channels, kernel_h, kernel_w = w
     places = [r * sizes.values["padded_w"] + s for r in range(kernel_h) for s in range(kernel_w)]
     places += places[-1:] * max(width for _, width in images.tap_tiles())
-    tiles = (
-        images.best(images.tiles(), 2 * sizes.columns, filters),
-        images.best(images.tiles(), x[3], channels),
-        images.best(images.tap_tiles(), filters, kernel_h * kernel_w, part=False),
-    )
+    table = torch.tensor(places) * sizes.lanes
     threads = min(threads, -(-x[0] // sizes.lanes))
-    return _Plan(sizes, threads, dtype, torch.tensor(places) * sizes.lanes, tiles)
+    if way == WINOGRAD:
+        plain = _plan(x, w, padding, threads, dtype, STAGE)
+        return _Plan(sizes, threads, dtype, table, *_filtered(sizes, dtype), plain)
+    output = images.best(images.tiles(), 2 * sizes.columns, filters)
+    inputs = images.best(images.tiles(), x[3], channels)
+    weights = images.best(images.tap_tiles(), filters, kernel_h * kernel_w, part=False)
+    v = sizes.values
+    tasks = (
+        _Task(stages.forward(*output, dtype), stages.FORWARD, v, sizes.forward_scratch(output[1])),
+        _Task(stages.input_gradient(*inputs, dtype), stages.INPUT, v, sizes.input_scratch),
+        _Task(stages.weight_gradient(*weights, dtype), stages.WEIGHTS, v, sizes.weight_scratch),
+    )
+    return _Plan(sizes, threads, dtype, table, *tasks, None)
+
+
+def _filtered(sizes: _Sizes, dtype: str) -> tuple[_Task, _Task, _Task]:
+    """Winograd's kernels."""
+
+    def width(maps: int) -> int:
+        return min(winograd.widths(), key=lambda width: (-(-maps // width) * width, -width))
+
+    v = {**sizes.values, "tiles": sizes.columns}
+    turned = {**v, "tiles": sizes.tiles, "spread_w": sizes.spread_w}
+    out, back = width(v["filters"]), width(v["channels"])
+    return (
+        _Task(winograd.forward(out, dtype), winograd.FORWARD, v, sizes.filtered_forward_scratch(out)),
+        _Task(winograd.input_gradient(back, dtype), winograd.INPUT, turned, sizes.filtered_input_scratch(back)),
+        _Task(winograd.weight_gradient(dtype), winograd.WEIGHTS, v, sizes.filtered_weight_scratch),
+    )

@@ -25,7 +25,7 @@ from convolve.data.records import Split
 from convolve.errors import InterruptedRunError
 from convolve.training.finite import check_loss, check_validation, check_weights
 from convolve.training.freeze import begin_training
-from convolve.training.gradients import finish_gradients
+from convolve.training.gradients import finish_gradients, forget_gradients
 from convolve.training.layers import exchanged
 from convolve.training.measure import BALANCED, Normalise, measure
 from convolve.training.objective import is_cross_entropy, objective
@@ -95,6 +95,7 @@ def fit(
     if resume is not None:
         progress = _restore(resume, net, optimizer, schedule)
     processes.spread(net)
+    parameters = list(net.parameters())
     saved_at = time.monotonic()
 
     done = progress.epoch * len(batches) + progress.step
@@ -130,10 +131,10 @@ def fit(
                 here = (options, progress.epoch + 1, step + 1)
                 names = partial(_names, train, part.indices)
                 check_loss(value, net, images, names, logits.shape[1], *here, alone=processes.size == 1)
-                optimizer.zero_grad(set_to_none=True)
+                forget_gradients(parameters)
                 loss.backward()  # type: ignore[no-untyped-call]
-                processes.sum_gradients(net.parameters())
-                finish_gradients(net, *here)
+                processes.sum_gradients(parameters)
+                finish_gradients(net, parameters, *here)
                 optimizer.step()
                 schedule.step()
                 progress.add(*counted_by_all)

@@ -6,6 +6,9 @@ of the stride-1 result, a dilation a kernel stuffed with zeros.
 The error of a transform is global: one bright corner of 1e4 spoils a dark rest by 1e-3 in float32. Hence float32 is
 transformed in float64, where the same corner costs 1e-12, and data whose magnitudes span more than 1e7 within a call are
 refused. For float64 itself there is nothing wider, so `auto` does not use it there.
+
+Two axes on a CPU go by our kernels (ops/fourier_call.py), tile by tile within a core's cache; everything else by torch's transforms,
+here, in passes over all tiles.
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ import math
 import torch
 from torch import Tensor
 
-from convolve.ops.algorithm import Algorithm, Cost
+from convolve.ops import fourier_call, fourier_plan, roles
+from convolve.ops.algorithm import Algorithm, Cost, NotFinite
 from convolve.ops.bounds import EPSILON, direct_bound
 from convolve.ops.windows import stuff_zeros, windows, with_bias, zero_pad
-from convolve.problem import ConvProblem
+from convolve.problem import ConvProblem, Role
 
+ROLES: tuple[Role, ...] = ("output", "input_gradient")
 _WIDEST_RANGE = 1e7
 _BLOCK = 16  # edge of the blocks whose mean magnitudes are compared
 
@@ -30,7 +35,29 @@ def why_not(problem: ConvProblem) -> str | None:
     return None
 
 
-def run(problem: ConvProblem, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+def has_kernels(problem: ConvProblem) -> bool:
+    """Whether our kernels serve, and not torch's operators."""
+    return fourier_call.why_not(problem) is None
+
+
+def looks(problem: ConvProblem) -> bool:
+    """Our kernels see what they write; half precision is rounded after them."""
+    return problem.dtype in ("float32", "float64") and has_kernels(problem)
+
+
+def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    """The output or input gradient."""
+    if has_kernels(problem):
+        result, finite = fourier_call.run(problem, a, b, bias)
+        if not finite:
+            raise NotFinite
+        return result.to(_dtype(problem))
+    x, w = roles.operands(problem, a, b)
+    return run_transformed(problem.as_convolution(), x, w, bias)
+
+
+def run_transformed(problem: ConvProblem, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution by torch's transforms."""
     window, axes = problem.window, problem.axes
     x = zero_pad(stuff_zeros(x, window.input_dilation), window.padding).to(torch.float64)
     w = stuff_zeros(w, window.dilation).to(torch.float64)
@@ -81,14 +108,21 @@ def not_these(problem: ConvProblem, x: Tensor, w: Tensor) -> str | None:  # noqa
     if problem.dtype == "float64":
         return None
     blocks = [min(_BLOCK, n) for n in x.shape[2:]]
+    peak, smallest = _spread(problem, x, blocks)
+    if math.isfinite(peak) and peak > _WIDEST_RANGE * smallest:
+        return f"its error is global, and the input's magnitudes span {peak:.0e} to {smallest:.0e}"
+    return None
+
+
+def _spread(problem: ConvProblem, x: Tensor, blocks: list[int]) -> tuple[float, float]:
+    """The largest mean magnitude of a block, and the smallest above 0."""
+    if has_kernels(problem):
+        return fourier_plan.spread(x.float(), tuple(blocks))
     largest = x.abs().amax(dim=1)
     tiled = windows(largest[:, None], blocks, blocks, [1] * problem.axes)
     means = tiled.double().mean(dim=tuple(range(2 + problem.axes, 2 + 2 * problem.axes)))
     peak = float(means.max())
-    smallest = float(means[means > 0].min()) if peak > 0 else 0.0
-    if math.isfinite(peak) and peak > _WIDEST_RANGE * smallest:
-        return f"its error is global, and the input's magnitudes span {peak:.0e} to {smallest:.0e}"
-    return None
+    return peak, float(means[means > 0].min()) if peak > 0 else 0.0
 
 
 def _dtype(problem: ConvProblem) -> torch.dtype:
@@ -105,6 +139,9 @@ def bound(problem: ConvProblem) -> float:
 
 
 def _cost(problem: ConvProblem) -> Cost:
+    if has_kernels(problem):
+        return fourier_call.cost(problem)
+    problem = problem.as_convolution()
     window = problem.window
     full = [s * (m - 1) + 1 for s, m in zip(window.stride, problem.output_size, strict=True)]
     tile = tile_size(window.extent, tuple(full))
@@ -124,7 +161,9 @@ ALGORITHM = Algorithm(
     why_not=why_not,
     cost=_cost,
     bound=bound,
+    roles=ROLES,
     local=False,
+    looks=looks,
     exact=False,
     not_automatic=lambda problem: "in float64 its error is not local" if problem.dtype == "float64" else None,
     not_these=not_these,

@@ -9,6 +9,9 @@ A row is a size of tile: it serves 3 taps as F(m, 3) and 2 taps as F(m + 1, 2).
 Tiles of 4 and 6 on two axes in float32 and float64 run on a CPU by our kernels (ops/winograd_call.py); everything else by torch's
 operators, here. Both know the same matrices and keep the same bound. The kernels also take a stride of 2, apart into phases
 of half the taps: a 4x4 kernel at stride 2, transposed or not, is four 2x2 kernels at stride 1, of which F(5, 2) multiplies 2.8 times less.
+
+The weight gradient of a 3x3 kernel at stride 1 is F(3, m): a tile of gradients is the kernel. Only our kernels know it
+(ops/winograd_gradient.py).
 """
 
 from __future__ import annotations
@@ -22,14 +25,14 @@ from torch import Tensor
 
 from convolve.kernels.minimal_filtering import TAPS, Matrix, matrices
 from convolve.kernels.winograd import STRIDES, TILES
-from convolve.ops import roles, winograd_call
+from convolve.ops import roles, winograd_call, winograd_gradient
 from convolve.ops.algorithm import Algorithm, Cost, NotFinite, Preparation
 from convolve.ops.bounds import EPSILON, direct_bound, summing_dtype
 from convolve.ops.windows import windows, with_bias, zero_pad
-from convolve.problem import ConvProblem, Role
+from convolve.problem import ConvProblem
 
-ROLES: tuple[Role, ...] = ("output", "input_gradient")
-# Largest error over the rms of the output, by the tile; float32, two axes, up to 256 channels; beyond, it grows by their square root.
+# Largest error over the rms of the result, by the tile; float32, two axes, up to 256 channels; beyond, it grows by their square root. In
+# a weight gradient it is tiles that are summed, first in chunks.
 BOUND = {4: 5e-6, 6: 2.5e-5, 8: 2e-4}
 
 
@@ -42,6 +45,8 @@ def why_not(tile: int, problem: ConvProblem) -> str | None:
     if {*window.dilation, *window.input_dilation} != {1}:
         return "it needs dilation 1"
     stride, *others = window.stride
+    if problem.role == "weight_gradient":
+        return _why_no_weight_gradient(problem)
     if stride not in STRIDES or any(other != stride for other in others):
         return "it needs stride 1 or 2, the same along each axis"
     taps, *others = winograd_call.taps_of(problem)
@@ -49,6 +54,12 @@ def why_not(tile: int, problem: ConvProblem) -> str | None:
         served = " or ".join(str(t) if stride == 1 else f"{stride * (t - 1) + 1} to {stride * t}" for t in TAPS)
         return f"at stride {stride} its kernels have {served} taps along each axis, not {'x'.join(map(str, window.kernel))}"
     return None if stride == 1 else _why_no_phases(tile, problem)
+
+
+def _why_no_weight_gradient(problem: ConvProblem) -> str | None:
+    if (*problem.window.kernel, *problem.window.stride) != (3, 3, 1, 1):
+        return "its weight gradients are those of 3x3 kernels at stride 1"
+    return winograd_call.why_not(problem)
 
 
 def _why_no_phases(tile: int, problem: ConvProblem) -> str | None:
@@ -64,7 +75,9 @@ def _why_no_phases(tile: int, problem: ConvProblem) -> str | None:
 
 
 def run(tile: int, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-    """The output or input gradient."""
+    """The role's result."""
+    if problem.role == "weight_gradient":
+        return with_bias(_finite(*winograd_gradient.run(tile, problem, a, b)), bias)
     if has_kernels(tile, problem):
         return _finite(*winograd_call.run(tile, problem, a, b, bias))
     x, w = roles.operands(problem, a, b)
@@ -141,15 +154,23 @@ def _dtype(problem: ConvProblem) -> torch.dtype:
 
 
 def bound(tile: int, problem: ConvProblem) -> float:
-    channels = (problem.filters if problem.role == "input_gradient" else problem.channels) / problem.groups
-    if problem.role == "output":
-        channels *= math.prod(problem.window.stride)
-    base = BOUND[tile] * max(1.0, math.sqrt(channels / 256))
+    base = BOUND[tile] * max(1.0, math.sqrt(_summed(tile, problem) / 256))
     once = EPSILON[problem.dtype]
     return base * min(1.0, once / EPSILON["float32"]) + (direct_bound(problem) if once > EPSILON["float32"] else 0.0)
 
 
+def _summed(tile: int, problem: ConvProblem) -> float:
+    """Products summed one by one in the error of a result."""
+    if problem.role == "weight_gradient":
+        tiles = winograd_gradient.tiles(tile, problem)
+        return min(tiles, winograd_gradient.MOST_TILES) + tiles / winograd_gradient.MOST_TILES
+    channels = (problem.filters if problem.role == "input_gradient" else problem.channels) / problem.groups
+    return channels * math.prod(problem.window.stride) if problem.role == "output" else channels
+
+
 def _cost(tile: int, problem: ConvProblem, transformed: bool = False) -> Cost:
+    if problem.role == "weight_gradient":
+        return winograd_gradient.cost(tile, problem)
     if has_kernels(tile, problem):
         return winograd_call.cost(tile, problem, transformed)
     m, products = tile - problem.window.kernel[0] + 1, tile**problem.axes
@@ -165,12 +186,12 @@ def _row(tile: int, name: str, why_not_automatic: str | None) -> Algorithm:
     return Algorithm(
         name=name,
         summary=f"F({tile - 2},3) or F({tile - 1},2): {tile} products along an axis"
-        + ("; stride 2 by phases" if tile in TILES else ""),
+        + ("; stride 2 by phases; weight gradients" if tile in TILES else ""),
         run=partial(run, tile),
         why_not=partial(why_not, tile),
         cost=partial(_cost, tile),
         bound=partial(bound, tile),
-        roles=ROLES,
+        roles=("output", "input_gradient", "weight_gradient") if tile in TILES else ("output", "input_gradient"),
         local=False,
         looks=partial(has_kernels, tile),
         exact=False,
