@@ -346,7 +346,7 @@ def libraries() -> dict[str, str]:
     from importlib import metadata
 
     found = {}
-    for name in ("torch", "numba", "onnxruntime", "openvino", "opencv-python-headless", "scipy"):
+    for name in ("torch", "llvmlite", "onnxruntime", "openvino", "opencv-python-headless", "scipy"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "files": (set(), set()),
     "geometry": (set(), set()),
     "problem": ({"geometry"}, set()),
-    "kernels": (set(), {"numpy", "numba", "llvmlite"}),
+    "kernels": (set(), {"llvmlite"}),
     "ops": ({"problem", "geometry", "kernels"}, {"torch", "numpy"}),
     "nn": ({"ops", "problem", "geometry"}, {"torch"}),
     "models": ({"nn"}, {"torch", "safetensors"}),

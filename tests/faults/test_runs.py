@@ -501,7 +501,7 @@ STAGES: dict[str, Any] = {"model": "conv 4 3 p1, relu, max 2, conv 5 3, relu, ga
 @pytest.mark.fault("another version would compute the layers by other ways", outcome="the run keeps its ways")
 @pytest.mark.usefixtures("_no_plots")
 def test_a_resumed_run_computes_its_stages_as_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
+    pytest.importorskip("llvmlite", reason="the kernels are compiled by LLVM through llvmlite, which is not installed")
     choices = {**STAGES, "epochs": 2, "batch_size": 200}
     whole = convolve.train("digits", out=tmp_path / "whole", **choices).folder
     with pytest.raises(InterruptedRunError):

@@ -2,4 +2,4 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
+pytest.importorskip("llvmlite", reason="the kernels are compiled by LLVM through llvmlite, which is not installed")

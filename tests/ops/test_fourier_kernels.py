@@ -28,7 +28,7 @@ from convolve.problem import ConvProblem
 from guard_pages import guarded_like
 from kernels_support import LAST, guard_allocations, operands, passes_for_avx2
 
-pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
+pytest.importorskip("llvmlite", reason="the kernels are compiled by LLVM through llvmlite, which is not installed")
 
 LANES = machine().lanes("float64")
 

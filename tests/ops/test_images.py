@@ -21,7 +21,7 @@ from convolve.problem import ROLES, ConvProblem
 from guard_pages import guarded_like
 from kernels_support import guard_allocations
 
-pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
+pytest.importorskip("llvmlite", reason="the kernels are compiled by LLVM through llvmlite, which is not installed")
 
 ROW = images.ALGORITHM
 

@@ -63,7 +63,7 @@ def test_an_algorithm_that_was_asked_for_is_not_a_choice() -> None:
 
 
 def test_the_way_through_a_stage_is_kept_whatever_lines_are_drawn_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
+    pytest.importorskip("llvmlite", reason="the kernels are compiled by LLVM through llvmlite, which is not installed")
     x, w, padding = torch.randn(64, 1, 8, 8), torch.randn(2, 1, 3, 3), ((1, 1), (1, 1))
     few = x[:1].contiguous()
     with kept_choices() as choices:

@@ -19,7 +19,7 @@ from convolve.ops.pooling import Plan, Pooling
 from guard_pages import guarded_like
 from kernels_support import passes_for_avx2
 
-pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
+pytest.importorskip("llvmlite", reason="the kernels are compiled by LLVM through llvmlite, which is not installed")
 
 LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 

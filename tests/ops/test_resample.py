@@ -18,7 +18,7 @@ from convolve.ops import resample as module
 from convolve.ops.resample import resample, shifted
 from guard_pages import guarded_like
 
-pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
+pytest.importorskip("llvmlite", reason="the kernels are compiled by LLVM through llvmlite, which is not installed")
 
 # images, channels, (h, w): odd sizes, single rows, columns and pixels; the last is divided among threads
 SHAPES = [

@@ -22,7 +22,7 @@ from convolve.ops.kept import kept_choices
 from guard_pages import guarded_like
 from kernels_support import guard_allocations
 
-pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
+pytest.importorskip("llvmlite", reason="the kernels are compiled by LLVM through llvmlite, which is not installed")
 
 # images, channels, (h, w), filters, kernel, padding, dtype: odd sizes, a last vector that is not full, tiles that overlap or hang over
 CASES = [

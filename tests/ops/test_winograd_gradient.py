@@ -26,7 +26,7 @@ from convolve.problem import ConvProblem
 from guard_pages import guarded_like
 from kernels_support import guard_allocations, operands, passes_for_avx2
 
-pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
+pytest.importorskip("llvmlite", reason="the kernels are compiled by LLVM through llvmlite, which is not installed")
 
 ROWS = {4: winograd.SMALL, 6: winograd.ALGORITHM}
 CHANNELS = (1, 3, 5, 15, 16, 17, 31, 33)

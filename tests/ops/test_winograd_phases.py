@@ -19,7 +19,7 @@ from convolve.ops.choose import ranked, why_not
 from convolve.problem import ConvProblem
 from ops.test_winograd_kernels import LAST, ROWS, check, operands
 
-pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
+pytest.importorskip("llvmlite", reason="the kernels are compiled by LLVM through llvmlite, which is not installed")
 
 KINDS = ("4x4 s2 p1", "3x3 s2 p1", "3x4 s2 p1:0x2:1", "5x6 s2 p2", "4x4 s2 p1 transposed", "3x3 s2 p1 o1 transposed")
 LAYOUTS = ("channels_first", "channels_last")

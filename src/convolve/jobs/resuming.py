@@ -84,8 +84,8 @@ def same_network(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 def surroundings(processes: int) -> dict[str, str]:
     """What may change the last bits of a result: versions, processor, threads and processes."""
     machine = {"processor": processor(), "threads": str(torch.get_num_threads()), "processes": str(processes)}
-    numba = {"numba": metadata.version("numba") if find_spec("numba") else "absent"}
-    return {**versions(), **numba, **machine}
+    compiler = {"llvmlite": metadata.version("llvmlite") if find_spec("llvmlite") else "absent"}
+    return {**versions(), **compiler, **machine}
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -1,1 +1,1 @@
-"""Convolution kernels in Python: SIMD through Numba, serial functions of addresses, kept as machine code. No torch here."""
+"""Convolution kernels in Python: a small language that LLVM compiles, serial functions of addresses, kept as machine code; no torch."""

@@ -2,8 +2,8 @@
 
 A kernel is compiled once per machine: its object code is kept in the user's cache folder, under a name that is the digest of
 everything it depends on (the kernel's own source and that of the functions it calls, the files here that turn them into code, the
-processor and its features, the versions of Numba and LLVM), with a digest of its own, so that stale or damaged code is never run
-but compiled again. A folder that cannot be read or written only costs the compilation. Loading takes LLVM alone, not Numba.
+processor and its features, the version of llvmlite), with a digest of its own, so that stale or damaged code is never run but
+compiled again. A folder that cannot be read or written only costs the compilation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ from convolve.files import atomic_write, cache_folder
 from convolve.kernels.machine import machine, target_machine
 from convolve.kernels.preamble import ENTRY
 
-_COMPILER = ("compile", "machine", "preamble", "vector")  # the files that decide what a kernel's source becomes
+_COMPILER = (
+    "compile",
+    "language",
+    "machine",
+    "preamble",
+    "vector",
+)  # the files that decide what a kernel's source becomes
 _LOCK = threading.Lock()
 
 
@@ -118,8 +124,9 @@ def _surroundings() -> str:
 
     room = Path(__file__).parent
     files = hashlib.sha256(b"".join((room / f"{name}.py").read_bytes() for name in _COMPILER)).hexdigest()
-    versions = ",".join(metadata.version(name) for name in ("numba", "llvmlite"))
-    return "\0".join((files, versions, machine().cpu, machine().features, llvm.get_process_triple()))
+    return "\0".join(
+        (files, metadata.version("llvmlite"), machine().cpu, machine().features, llvm.get_process_triple())
+    )
 
 
 def _read(path: Path) -> bytes | None:

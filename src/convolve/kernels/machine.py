@@ -1,7 +1,7 @@
 """The processor that kernels are compiled for: its name, features, vector width and number of vector registers.
 
-NUMBA_CPU_NAME and NUMBA_CPU_FEATURES, Numba's own variables, choose another one, so that the code for AVX2 can be tested on a
-machine with AVX-512. Only llvmlite is needed here, and that only when asked.
+NUMBA_CPU_NAME and NUMBA_CPU_FEATURES, which Numba reads too, choose another one, so that the code for AVX2 can be tested on a
+machine with AVX-512. llvmlite is needed only when asked.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def tiles_for(many: Tiles, few: Tiles) -> Tiles:
 @cache
 def why_no_kernels() -> str | None:
     """Why kernels cannot be compiled or run here, or None."""
-    if find_spec("numba") is None:
-        return "its kernels are compiled by Numba, which is not installed"
+    if find_spec("llvmlite") is None:
+        return "its kernels are compiled by LLVM through llvmlite, which is not installed"
     try:
         import llvmlite.binding  # noqa: F401
     except (ImportError, OSError) as error:

@@ -69,7 +69,7 @@ _CODES = """
             if indices != 0:
                 to = int64_pointer(indices + 8 * place * outputs_w)
                 for w in range(outputs_w):
-                    tap = int(row_code[w])
+                    tap = row_code[w]
                     to[w] = (2 * h + (tap >> 1)) * size_w + 2 * w + (tap & 1)"""
 
 
