@@ -1,16 +1,19 @@
-"""Convolution by Fourier transforms of tiles that stay in the second-level cache, in float64; lanes are transforms side by side.
+"""Convolution of maps by Fourier transforms of tiles that stay in the second-level cache, in float64.
 
-Idea. The columns of a tile are transformed, and turned on their last pass, so that then the rows are (kernels/butterflies.py). Half of the
-rows are the imaginary parts of the other half. What wraps around is thrown away, as in any overlap-save.
+Idea. Overlap-save: tiles overlap by what wraps around, and that is thrown away. The columns of a tile are transformed
+(kernels/butterflies.py), LANES side by side, and turned on their last pass, so that the rows then are. Half of the rows are the imaginary
+parts of the other half.
 
-    columns    the map -> a strip of columns -> passes -> LANES x LANES turned in registers -> the tile, by blocks of LANES rows
+    columns    rows of the map -> a strip of LANES columns each -> passes -> turned in registers -> the tile, by blocks of LANES rows
     rows       per block: passes, the product with the kernel's conjugate spectrum, passes back
     results    the tile -> turned -> passes back -> the valid results, straight to their places
 
+    strip[block of columns][row][real or imaginary part][lane]
     tile[block of rows][column][real or imaginary part][lane]                      spectra are tiles; so is a sum over channels
 
-Traffic. A strip, and a block of rows, pass through the first-level cache once: four times the tile's bytes move between the caches for a
-tile of one channel and filter. Kernels are transformed as maps are, once per call, or once per group by the thread that needs it.
+Traffic. A block of columns, and a block of rows, pass through the first-level cache once: six times the tile's bytes move between the
+caches for a tile of one channel and filter. Kernels are transformed as maps are, once per call, or once per group by the thread that
+needs it.
 """
 
 from __future__ import annotations
@@ -179,7 +182,7 @@ def kernel(arguments):
 """
 
 
-def rows_source() -> str:
+def rows_source(last: int) -> str:
     """The kernel that transforms the rows of a tile; or takes them through the product and back; or sums over channels, and back."""
     names = (
         "tile", "mode", "spectrum", "channel_step", "result_tile", "plan", "factors", "half_h", "width", "channels",
@@ -201,7 +204,7 @@ def kernel(arguments):
 {_told({"data": "address(here)", "passes": "plan", "count": f"passes_w + (mode == {FORWARD})"}, 12)}
             call(forward, block)
             if mode == {THROUGH}:
-                through(here, width // LAST, shift(pointer(factors), last_w), spectrum_here)
+                through(here, width // {last}, shift(pointer(factors), last_w), spectrum_here)
                 call(inverse, block)
 """
 
@@ -345,7 +348,7 @@ def columns(dtype: str) -> Kernel:
 
 def rows() -> Kernel:
     last = last_radix(_lanes())
-    return kernel("rows", lambda: rows_source().replace("LAST", str(last)), lambda: through(last) + sums())
+    return kernel("rows", lambda: rows_source(last), lambda: through(last) + sums())
 
 
 def results(dtype: str) -> Kernel:
