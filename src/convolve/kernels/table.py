@@ -9,6 +9,7 @@ from functools import cache
 
 from convolve.kernels import (
     depthwise,
+    depthwise_rows,
     filters,
     images,
     planes,
@@ -26,7 +27,7 @@ from convolve.kernels.cache import Kernel
 
 DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
-OTHERS = (depthwise, images, pool_rows, pool_lanes, pool_small, pool_whole, resample, stages, winograd)
+OTHERS = (depthwise, depthwise_rows, images, pool_rows, pool_lanes, pool_small, pool_whole, resample, stages, winograd)
 
 
 @cache
