@@ -28,7 +28,19 @@ ARGUMENTS = (
     "streamed",  # 1: the vectors between are written past the caches
 )  # fmt: skip
 
+WEIGHT_ARGUMENTS = (
+    "x", "g", "sums", "scratch",
+    "scratch_bytes", "rows",
+    "batch", "filters", "multiplier",
+    "x_n", "x_c", "x_h", "size_h", "size_w", "g_n", "g_k", "g_h", "outputs_h", "outputs_w", "before_h", "before_w",
+    "block_rows", "blocks",
+    "shares",  # of the images and blocks, with sums of their own
+    "group",  # filters that pass together, so that what follows in memory follows in time
+    "edges", "inner_first", "inner_last",
+)  # fmt: skip
+
 SERVED = ((3, 1), (3, 2), (5, 1), (5, 2), (7, 1))  # sizes of the square window, and its strides
+WEIGHT = 3  # the window whose weight gradients have kernels: its nine sums stay in registers
 _TALL = {1: (4, 2, 1), 2: (2, 1)}
 
 
@@ -36,23 +48,42 @@ def _indented(lines: list[str], indent: int) -> list[str]:
     return [" " * indent + line for line in lines]
 
 
-def _pointers(kernel: int, stride: int, tall: int) -> list[str]:
-    """r0, r1, …: the input rows that `tall` rows of results from `row` on read; o0, o1, …: those of the result."""
+# Where each input row begins, counted from the map's first number: those beyond the map in the row of zeros.
+_LISTS = """
+    places = int64_pointer(scratch + thread * scratch_bytes)
+    zeros = pointer(address(shift(places, rows)))
+    for i in range(0, size_w, LANES):
+        store_first(zeros, i, zero(), size_w - i)
+    for i in range(rows):
+        places[i] = (i - before_h) * x_h
+    element = address(shift(zeros, 1)) - address(zeros)
+"""
+_PADDED_ROWS = """
+{indent}padding = (address(zeros) - address(x_here)) // element
+{indent}for i in range(min(before_h, rows)):
+{indent}    places[i] = padding
+{indent}for i in range(max(before_h + size_h, 0), rows):
+{indent}    places[i] = padding
+"""
+
+
+def _pointers(kernel: int, stride: int, tall: int, outputs: str = "y_here", step: str = "outputs_w") -> list[str]:
+    """r0, r1, …: the input rows that `tall` rows of outputs from `row` on meet; o0, o1, …: those of outputs."""
     lines = [f"r{i} = shift(x_here, places[row * {stride} + {i}])" for i in range((tall - 1) * stride + kernel)]
-    lines += ["o0 = shift(y_here, row * outputs_w)"]
-    return lines + [f"o{i} = shift(o{i - 1}, outputs_w)" for i in range(1, tall)]
+    lines += [f"o0 = shift({outputs}, row * {step})"]
+    return lines + [f"o{i} = shift(o{i - 1}, {step})" for i in range(1, tall)]
 
 
-def _loaded(i: int, at: str, stride: int, masked: bool, names: list[str]) -> list[str]:
-    """The inputs of one or (at stride 2) two neighbouring taps."""
+def _loaded(i: int, at: str, stride: int, masked: bool, names: list[str], stop: str = "size_w") -> list[str]:
+    """The inputs of one or (at stride 2) two neighbouring taps; `masked`: those from place 0 to `stop`."""
+
+    def vector(at: str) -> str:
+        return f"load_between(r{i}, {at}, -({at}), {stop} - ({at}))" if masked else f"load(r{i}, {at})"
+
     if stride == 1:
-        between = f"load_between(r{i}, {at}, -({at}), size_w - ({at}))"
-        return [f"{names[0]} = {between if masked else f'load(r{i}, {at})'}"]
-    if masked:
-        pair = f"load_between(r{i}, {at}, -({at}), size_w - ({at})), load_between(r{i}, {at} + LANES, -({at}) - LANES, size_w - ({at}) - LANES)"
-    else:
-        pair = f"load(r{i}, {at}), load(r{i}, {at} + LANES)"
-    return [f"u, v = {pair}"] + [f"{name} = {part}(u, v)" for name, part in zip(names, ("evens", "odds"), strict=False)]
+        return [f"{names[0]} = {vector(at)}"]
+    split = zip(names, ("evens", "odds"), strict=False)
+    return [f"u, v = {vector(at)}, {vector(f'{at} + LANES')}", *(f"{name} = {part}(u, v)" for name, part in split)]
 
 
 def _taps(kernel: int, stride: int, tall: int, masked: bool, taps: int, weights: list[list[str]]) -> list[str]:
@@ -119,13 +150,7 @@ def source(kernel: int, stride: int) -> str:
 def kernel(arguments):
 {PREAMBLE}
 {unpack(ARGUMENTS, "arguments", HEADER, 4)}
-    places = int64_pointer(scratch + thread * scratch_bytes)
-    zeros = pointer(address(shift(places, rows)))
-    for i in range(0, size_w, LANES):
-        store_first(zeros, i, zero(), size_w - i)
-    for i in range(rows):
-        places[i] = (i - before_h) * x_h
-    element = address(shift(zeros, 1)) - address(zeros)
+{_LISTS}
     tasks = batch * filters * blocks
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
         block, plane = task % blocks, task // blocks
@@ -134,11 +159,7 @@ def kernel(arguments):
         x_here = shift(pointer(x), n * x_n + k // multiplier * x_c)
         y_here = shift(pointer(y), plane * outputs_h * outputs_w)
         w_here = shift(pointer(w), k * w_k)
-        padding = (address(zeros) - address(x_here)) // element
-        for i in range(min(before_h, rows)):
-            places[i] = padding
-        for i in range(max(before_h + size_h, 0), rows):
-            places[i] = padding
+{_PADDED_ROWS.format(indent=" " * 8)}
         b = zero()
         if bias != 0:
             b = broadcast(pointer(bias), k)
@@ -154,10 +175,92 @@ def kernel(arguments):
 """
 
 
+def _weight_body(stride: int, tall: int, masked: bool) -> list[str]:
+    """What `tall` vectors of gradients below one another, at `column`, add to the sums of all taps."""
+    lines = [f"at = {stride} * column - before_w"]
+    if masked:
+        lines += [f"g{o} = load_first(o{o}, column, outputs_w - column)" for o in range(tall)]
+    else:
+        lines += [f"g{o} = load(o{o}, column)" for o in range(tall)]
+    for i in range((tall - 1) * stride + WEIGHT):
+        for s in range(0, WEIGHT, stride):
+            names = [f"x{s + t}" for t in range(min(stride, WEIGHT - s))]
+            # Where there is no gradient no input may be either: 0 x Inf would be NaN.
+            end = f"min(size_w, at + {s} + {stride} * (outputs_w - column))"
+            lines += _loaded(i, f"(at + {s})", stride, masked, names, end)
+        for o in range(tall):
+            r = i - o * stride
+            if 0 <= r < WEIGHT:
+                lines += [f"s{r}_{s} = fma(g{o}, x{s}, s{r}_{s})" for s in range(WEIGHT)]
+    return lines
+
+
+def weight_source(stride: int) -> str:
+    """The weight gradient of a 3 x 3 window: sums [share][filter][tap]."""
+    sums = [f"s{r}_{s}" for r in range(WEIGHT) for s in range(WEIGHT)]
+    newline = "\n"
+
+    def rows(masked: bool) -> list[str]:
+        lines = ["row = start", "while row < stop_row:"]
+        for number, tall in enumerate(_TALL[stride]):
+            lines += [f"    {'if' if number == 0 else 'elif'} row + {tall} <= stop_row:"]
+            lines += _indented(_pointers(WEIGHT, stride, tall, "g_here", "g_h"), 8)
+            if masked:
+                lines += _indented(_weight_body(stride, tall, True), 8)
+            else:
+                lines += ["        for column in range(inner_first, inner_last, LANES):"]
+                lines += _indented(_weight_body(stride, tall, False), 12)
+            lines += [f"        row += {tall}"]
+        return lines
+
+    loads = [f"{name} = load(lanes_here, {t} * LANES)" for t, name in enumerate(sums)]
+    stores = [f"store(lanes_here, {t} * LANES, {name})" for t, name in enumerate(sums)]
+    return f"""
+def kernel(arguments):
+{PREAMBLE}
+{unpack(WEIGHT_ARGUMENTS, "arguments", HEADER, 4)}
+{_LISTS}
+    all_lanes = pointer(address(shift(places, rows)) + size_w * element)
+    tasks = (filters + group - 1) // group * shares
+    for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
+        share, first_k = task % shares, task // shares * group
+        last_k = min(first_k + group, filters)
+        for i in range(0, (last_k - first_k) * {len(sums)} * LANES, LANES):
+            store(all_lanes, i, zero())
+        items = batch * blocks
+        for item in range(share * items // shares, (share + 1) * items // shares):
+            block, n = item % blocks, item // blocks
+            start, stop_row = block * block_rows, min((block + 1) * block_rows, outputs_h)
+            for k in range(first_k, last_k):
+                x_here = shift(pointer(x), n * x_n + k // multiplier * x_c)
+                g_here = shift(pointer(g), n * g_n + k * g_k)
+                lanes_here = shift(all_lanes, (k - first_k) * {len(sums)} * LANES)
+{_PADDED_ROWS.format(indent=" " * 16)}
+{newline.join(_indented(loads, 16))}
+                for edge in range(edges):
+                    column = edge * LANES
+                    if column >= inner_first:
+                        column += inner_last - inner_first
+{newline.join(_indented(rows(True), 20))}
+{newline.join(_indented(rows(False), 16))}
+{newline.join(_indented(stores, 16))}
+        for k in range(first_k, last_k):
+            to = shift(pointer(sums), (share * filters + k) * {len(sums)})
+            for t in range({len(sums)}):
+                to[t] = total(load(all_lanes, ((k - first_k) * {len(sums)} + t) * LANES))
+"""
+
+
 def kernel(size: int, stride: int, dtype: str) -> Kernel:
     """A row of the list: (size, stride) is one of SERVED."""
     return Kernel(f"depthwise_rows-{dtype}-{size}-s{stride}", dtype, lambda: source(size, stride), lambda: "")
 
 
+def weight(stride: int, dtype: str) -> Kernel:
+    """A row of the list: the weight gradient of the window WEIGHT, at a stride of 1 or 2."""
+    return Kernel(f"depthwise_rows_weight-{dtype}-s{stride}", dtype, lambda: weight_source(stride), lambda: "")
+
+
 def every(dtype: str) -> list[Kernel]:
-    return [kernel(size, stride, dtype) for size, stride in SERVED]
+    found = [weight(stride, dtype) for size, stride in SERVED if size == WEIGHT]
+    return found + [kernel(size, stride, dtype) for size, stride in SERVED]
