@@ -2,8 +2,8 @@
 
 A kernel is compiled once per machine: its object code is kept in the user's cache folder, under a name that is the digest of
 everything it depends on (the kernel's own source and that of the functions it calls, the files here that turn them into code, the
-processor and its features, the versions of Numba and LLVM), with a digest of its own, so that stale or damaged code is never run but compiled again. A folder that cannot be
-read or written only costs the compilation. Loading takes LLVM alone, not Numba.
+processor and its features, the versions of Numba and LLVM), with a digest of its own, so that stale or damaged code is never run
+but compiled again. A folder that cannot be read or written only costs the compilation. Loading takes LLVM alone, not Numba.
 """
 
 from __future__ import annotations

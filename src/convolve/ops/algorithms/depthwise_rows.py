@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from convolve.kernels import depthwise_rows as kernels
-from convolve.kernels.cache import Kernel, loaded
+from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine, why_no_kernels
 from convolve.ops import engine, positions
 from convolve.ops.algorithm import Algorithm, Cost
@@ -24,7 +25,7 @@ from convolve.problem import DTYPE_BYTES, ROLES, ConvProblem
 
 _SERIAL = 1 << 17  # multiply-adds below which a second thread costs more than it brings
 _STREAMED_BYTES = 6 << 20  # results from here on are written past the caches
-_WIDEST = 1 << 16
+_LONGEST = 1 << 16
 _SHARES = 8  # of the images and blocks, of a weight gradient with fewer filters than threads would like
 _SHARE_ROWS = 32
 _SUMS_BYTES = 32 * 1024  # of the sums of filters that pass together
@@ -36,30 +37,42 @@ def why_not(problem: ConvProblem) -> str | None:
     if problem.dtype not in ("float32", "float64"):
         return f"its kernels are written for float32 and float64, not {problem.dtype}"
     if problem.groups != problem.channels:
-        return f"every channel must be a group of its own; here are {problem.channels} channels in {problem.groups} groups"
+        return (
+            f"every channel must be a group of its own; here are {problem.channels} channels in {problem.groups} groups"
+        )
     if problem.layout != "channels_first" or problem.axes != 2:
         return "its kernels read maps of two axes, channels first"
-    convolution = _plain(problem)
-    if convolution.groups != convolution.channels:
+    if problem.role == "input_gradient" and problem.filters != problem.channels:
         return "an input gradient by several filters for each channel is a sum of theirs"
-    window = convolution.window
+    if max(*problem.size, *problem.output_size) > _LONGEST:
+        return f"its rows are listed, and a row of zeros is kept: up to {_LONGEST} of them, and that long"
+    return _why_not_window(problem) or why_no_kernels()
+
+
+def _why_not_window(problem: ConvProblem) -> str | None:
+    window = problem.window
     if {*window.dilation, *window.input_dilation} != {1}:
-        return "its kernels have no dilation, nor the gaps of a transposed stride"
-    size, stride = {*window.kernel}, {*window.stride}
-    if len(size) != 1 or len(stride) != 1 or (window.kernel[0], window.stride[0]) not in kernels.SERVED:
-        served = ", ".join(f"{size}x{size} at stride {stride}" for size, stride in kernels.SERVED)
-        return f"its kernels are those of {served}"
-    if problem.role == "weight_gradient" and window.kernel[0] != kernels.WEIGHT:
-        return f"its weight gradients are those of {kernels.WEIGHT}x{kernels.WEIGHT} windows"
-    rows = convolution.output_size[0] * window.stride[0] + window.kernel[0]
-    if convolution.size[1] > _WIDEST or rows > _WIDEST:
-        return f"its rows are listed, and one row of zeros is kept: up to {_WIDEST} of each"
-    return why_no_kernels()
+        return "its kernels have no dilation, and no stride but their own"
+    (kernel, *other), (stride, *others) = window.kernel, window.stride
+    served = [(size, 2) for size in kernels.SPREAD]
+    if problem.role == "output":
+        served = list(kernels.SERVED)
+    elif problem.role == "weight_gradient":
+        served = [pair for pair in kernels.SERVED if pair[0] == kernels.WEIGHT]
+    else:
+        served += [pair for pair in kernels.SERVED if pair[1] == 1]
+    if other != [kernel] or others != [stride] or (kernel, stride) not in served:
+        words = ", ".join(f"{size}x{size} at stride {step}" for size, step in sorted(served))
+        return f"its kernels for this role are those of {words}"
+    if _spreads(problem) and any(before % 2 != kernel // 2 % 2 for before, _ in window.padding):
+        padding = "an odd" if kernel // 2 % 2 else "an even"
+        return f"at stride 2 it computes input gradients of {kernel}x{kernel} windows with {padding} padding"
+    return None
 
 
-def _plain(problem: ConvProblem) -> ConvProblem:
-    """The convolution whose input the kernel reads: of a weight gradient, the forward one."""
-    return replace(problem, role="output") if problem.role == "weight_gradient" else problem.as_convolution()
+def _spreads(problem: ConvProblem) -> bool:
+    """Whether it is an input gradient at stride 2, which has kernels of its own."""
+    return problem.role == "input_gradient" and problem.window.stride[0] > 1
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,7 @@ class _Plan:
 
     problem: ConvProblem
     kernel: int
-    """Its address."""
+    """The address of its entry."""
     arguments: bytes
     result: tuple[int, ...]
     """The result's strides; of a weight gradient, the shape of the sums of all shares."""
@@ -111,68 +124,82 @@ def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tens
     return y
 
 
-@cache
-def _address(kernel: Kernel) -> int:
-    return loaded(kernel).address
-
-
 def _plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads: int) -> _Plan:
-    convolution, element = _plain(problem), DTYPE_BYTES[problem.dtype]
-    (kernel, _), (stride, _) = convolution.window.kernel, convolution.window.stride
-    outputs_h, outputs_w = convolution.output_size
-    turned = problem.role == "input_gradient"
-    w_h, w_w = (-b[2], -b[3]) if turned else (b[2], b[3])
-    planes = problem.batch * convolution.filters
-    wanted = 1 if threads == 1 or planes >= 3 * threads else min(outputs_h, -(-3 * threads // planes))
-    streamed = (
-        math.prod(problem.result_shape) * element >= _STREAMED_BYTES and outputs_w % machine().lanes(problem.dtype) == 0
-    )
-    values = _common(convolution, a, -(-outputs_h // wanted))
-    values |= {"w_k": b[0], "w_h": w_h, "w_w": w_w, "streamed": int(streamed)}
-    return _Plan(
-        problem,
-        _address(kernels.kernel(kernel, stride, problem.dtype)),
-        positions.as_bytes(kernels.ARGUMENTS[5:], values),
-        positions.result_strides(problem),
-        (kernel - 1) * (b[2] + b[3]) * element if turned else 0,
-        values["scratch_bytes"] * threads,
-        threads,
-    )
+    element, lanes = DTYPE_BYTES[problem.dtype], machine().lanes(problem.dtype)
+    maps = _maps(problem)
+    rows, planes = maps.positions[0], problem.batch * maps.filters
+    blocks = 1 if threads == 1 or planes >= 3 * threads else min(rows, -(-3 * threads // planes))
+    streamed = math.prod(problem.result_shape) * element >= _STREAMED_BYTES and maps.outputs[1] % lanes == 0
+    (size, _), (stride, _) = problem.window.kernel, problem.window.stride
+    values = _common(problem, maps, a, -(-rows // blocks))
+    values |= {"w_k": b[0], "w_h": b[2], "w_w": b[3], "streamed": int(streamed)}
+    first_tap = 0
+    if problem.role == "input_gradient" and not _spreads(problem):  # the window turned around
+        first_tap = (size - 1) * (b[2] + b[3]) * element
+        values |= {"w_h": -b[2], "w_w": -b[3]}
+    kernel = kernels.spread(size, problem.dtype) if _spreads(problem) else kernels.kernel(size, stride, problem.dtype)
+    arguments, scratch = positions.as_bytes(kernels.ARGUMENTS[5:], values), values["scratch_bytes"] * threads
+    strides = positions.result_strides(problem)
+    return _Plan(problem, loaded(kernel).address, arguments, strides, first_tap, scratch, threads)
 
 
 def _weight_plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads: int) -> _Plan:
-    convolution = _plain(problem)
-    filters, lanes, element = problem.filters, machine().lanes(problem.dtype), DTYPE_BYTES[problem.dtype]
+    maps, filters = _maps(problem), problem.filters
     # By the problem alone, so that the bits are the same for any number of threads.
     few = filters < _SHARES
-    values = _common(convolution, a, _SHARE_ROWS if few else convolution.output_size[0])
+    values = _common(problem, maps, a, _SHARE_ROWS if few else maps.positions[0])
     shares = min(_SHARES, problem.batch * values["blocks"]) if few else 1
-    a_filter = problem.taps * lanes * element
+    a_filter = problem.taps * machine().lanes(problem.dtype) * DTYPE_BYTES[problem.dtype]
     group = max(1, min(_SUMS_BYTES // a_filter, -(-filters // threads)))
-    values |= {
-        "scratch_bytes": _whole(values["scratch_bytes"] + group * a_filter),
-        "g_n": b[0], "g_k": b[1], "g_h": b[2],
-        "shares": shares, "group": group,
-    }  # fmt: skip
-    kernel = _address(kernels.weight(convolution.window.stride[0], problem.dtype))
+    scratch = _whole(values["scratch_bytes"] + group * a_filter)
+    values |= {"scratch_bytes": scratch, "g_n": b[0], "g_k": b[1], "g_h": b[2], "shares": shares, "group": group}
+    address = loaded(kernels.weight(problem.window.stride[0], problem.dtype)).address
     arguments = positions.as_bytes(kernels.WEIGHT_ARGUMENTS[4:], values)
-    shape = (shares, filters, problem.taps)
-    return _Plan(problem, kernel, arguments, shape, 0, values["scratch_bytes"] * threads, threads)
+    return _Plan(problem, address, arguments, (shares, filters, problem.taps), 0, scratch * threads, threads)
 
 
-def _common(convolution: ConvProblem, x: tuple[int, ...], block_rows: int) -> dict[str, int]:
-    """The arguments that both kernels have, for an input whose strides are `x`."""
-    (size_h, size_w), (outputs_h, outputs_w) = convolution.size, convolution.output_size
-    (before_h, _), (before_w, _) = convolution.window.padding
-    rows = (outputs_h - 1) * convolution.window.stride[0] + convolution.window.kernel[0]
-    edges, inner_first, inner_last = _edges(convolution)
+class _Maps(NamedTuple):
+    """What is read and written, as the kernels see it; both axes in turn."""
+
+    channels: int
+    filters: int
+    size: tuple[int, ...]
+    outputs: tuple[int, ...]
+    positions: tuple[int, ...]
+    """Of the outputs; at stride 2 those of an input gradient go in pairs."""
+    before: tuple[int, ...]
+    """How far before a position's own place its first input lies."""
+    window: int
+    """Inputs that one position meets."""
+    stride: int
+
+
+@lru_cache(maxsize=4096)
+def _maps(problem: ConvProblem) -> _Maps:
+    if _spreads(problem):
+        (size, _), befores = problem.window.kernel, problem.window.padding
+        first, _ = kernels.met(size)
+        pairs = tuple(-(-n // 2) for n in problem.size)
+        before = tuple(-(p // 2 + first) for p, _ in befores)
+        sizes = problem.output_size, problem.size, pairs
+        return _Maps(problem.filters, problem.channels, *sizes, before, kernels.reach(size), 1)
+    # Of a weight gradient, the forward convolution.
+    plain = replace(problem, role="output") if problem.role == "weight_gradient" else problem.as_convolution()
+    before = tuple(p for p, _ in plain.window.padding)
+    outputs, (size, _), (stride, _) = plain.output_size, plain.window.kernel, plain.window.stride
+    return _Maps(plain.channels, plain.filters, plain.size, outputs, outputs, before, size, stride)
+
+
+def _common(problem: ConvProblem, maps: _Maps, x: tuple[int, ...], block_rows: int) -> dict[str, int]:
+    """The arguments that all kernels have, for an input whose strides are `x`."""
+    rows = (maps.positions[0] - 1) * maps.stride + maps.window
+    edges, inner_first, inner_last = _edges(problem.dtype, maps)
     return {
-        "scratch_bytes": _whole(8 * rows + size_w * DTYPE_BYTES[convolution.dtype]), "rows": rows,
-        "batch": convolution.batch, "filters": convolution.filters,
-        "multiplier": convolution.filters // convolution.channels,
-        "x_n": x[0], "x_c": x[1], "x_h": x[2], "size_h": size_h, "size_w": size_w,
-        "outputs_h": outputs_h, "outputs_w": outputs_w, "before_h": before_h, "before_w": before_w,
-        "block_rows": block_rows, "blocks": -(-outputs_h // block_rows),
+        "scratch_bytes": _whole(8 * rows + maps.size[1] * DTYPE_BYTES[problem.dtype]), "rows": rows,
+        "batch": problem.batch, "filters": maps.filters, "multiplier": maps.filters // maps.channels,
+        "x_n": x[0], "x_c": x[1], "x_h": x[2], "size_h": maps.size[0], "size_w": maps.size[1],
+        "outputs_h": maps.outputs[0], "outputs_w": maps.outputs[1], "before_h": maps.before[0], "before_w": maps.before[1],
+        "block_rows": block_rows, "blocks": -(-maps.positions[0] // block_rows),
         "edges": edges, "inner_first": inner_first, "inner_last": inner_last,
     }  # fmt: skip
 
@@ -181,29 +208,26 @@ def _whole(size: int) -> int:
     return -(-size // 64) * 64
 
 
-def _edges(convolution: ConvProblem) -> tuple[int, int, int]:
-    """How many vectors of outputs meet inputs beyond a side of the map or are not whole, and the columns between them."""
-    window, lanes = convolution.window, machine().lanes(convolution.dtype)
-    size, outputs, before = convolution.size[1], convolution.output_size[1], window.padding[1][0]
-    kernel, stride = window.kernel[1], window.stride[1]
-    first = max(-(-before // (stride * lanes)), 0) * lanes
-    reach = kernel - 1 + stride * lanes - 1  # from the first input that a vector meets to the last
-    last = (min(outputs - lanes, (size - 1 - reach + before) // stride) // lanes + 1) * lanes
+def _edges(dtype: str, maps: _Maps) -> tuple[int, int, int]:
+    """How many vectors of positions meet inputs beyond a side of the map or are not whole, and the positions between them."""
+    lanes, before, count = machine().lanes(dtype), maps.before[1], maps.positions[1]
+    first = max(-(-before // (maps.stride * lanes)), 0) * lanes
+    reach = maps.window - 1 + maps.stride * lanes - 1  # from the first input that a vector meets to the last
+    whole = maps.outputs[1] // (2 if maps.outputs[1] > count else 1)  # positions all of whose outputs there are
+    last = (min(whole - lanes, (maps.size[1] - 1 - reach + before) // maps.stride) // lanes + 1) * lanes
     if last <= first:
         first = last = 0
-    return -(-outputs // lanes) - (last - first) // lanes, first, last
+    return -(-count // lanes) - (last - first) // lanes, first, last
 
 
 def _cost(problem: ConvProblem) -> Cost:
-    if problem.macs == 0:
+    if problem.macs == 0 or 0 in problem.result_shape:
         return Cost(0.0, 0)
-    convolution = _plain(problem)
-    outputs_h, outputs_w = convolution.output_size
-    window, lanes = convolution.window, machine().lanes(problem.dtype)
-    edges = _edges(convolution)[0]
-    vectors = outputs_h * (-(-outputs_w // lanes) + 0.5 * edges)
-    cycles = vectors * (window.kernel[0] ** 2 + 8) * window.stride[0] + 60
-    return Cost(8e-6 + problem.batch * convolution.filters * cycles / 3.2e9 + problem.bytes * 1e-10, 0)
+    maps, lanes = _maps(problem), machine().lanes(problem.dtype)
+    rows, columns = maps.positions
+    vectors = rows * (-(-columns // lanes) + 0.5 * _edges(problem.dtype, maps)[0])
+    cycles = vectors * (problem.window.kernel[0] ** 2 + 8) * maps.stride + 60
+    return Cost(8e-6 + problem.batch * maps.filters * cycles / 3.2e9 + problem.bytes * 1e-10, 0)
 
 
 ALGORITHM = Algorithm(
