@@ -26,6 +26,7 @@ from convolve.problem import DTYPE_BYTES, ROLES, ConvProblem
 _SERIAL = 1 << 17  # multiply-adds below which a second thread costs more than it brings
 _STREAMED_BYTES = 6 << 20  # results from here on are written past the caches
 _LONGEST = 1 << 16
+_APART = 128
 _SHARES = 8  # of the images and blocks, of a weight gradient with fewer filters than threads would like
 _SHARE_ROWS = 32
 _SUMS_BYTES = 32 * 1024  # of the sums of filters that pass together
@@ -151,7 +152,7 @@ def _weight_plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], t
     shares = min(_SHARES, problem.batch * values["blocks"]) if few else 1
     a_filter = problem.taps * machine().lanes(problem.dtype) * DTYPE_BYTES[problem.dtype]
     group = max(1, min(_SUMS_BYTES // a_filter, -(-filters // threads)))
-    scratch = _whole(values["scratch_bytes"] + group * a_filter)
+    scratch = values["scratch_bytes"] + -(-group * a_filter // 64) * 64
     values |= {"scratch_bytes": scratch, "g_n": b[0], "g_k": b[1], "g_h": b[2], "shares": shares, "group": group}
     address = loaded(kernels.weight(problem.window.stride[0], problem.dtype)).address
     arguments = positions.as_bytes(kernels.WEIGHT_ARGUMENTS[4:], values)
@@ -195,7 +196,7 @@ def _common(problem: ConvProblem, maps: _Maps, x: tuple[int, ...], block_rows: i
     rows = (maps.positions[0] - 1) * maps.stride + maps.window
     edges, inner_first, inner_last = _edges(problem.dtype, maps)
     return {
-        "scratch_bytes": _whole(8 * rows + maps.size[1] * DTYPE_BYTES[problem.dtype]), "rows": rows,
+        "scratch_bytes": _apart(8 * rows + maps.size[1] * DTYPE_BYTES[problem.dtype]), "rows": rows,
         "batch": problem.batch, "filters": maps.filters, "multiplier": maps.filters // maps.channels,
         "x_n": x[0], "x_c": x[1], "x_h": x[2], "size_h": maps.size[0], "size_w": maps.size[1],
         "outputs_h": maps.outputs[0], "outputs_w": maps.outputs[1], "before_h": maps.before[0], "before_w": maps.before[1],
@@ -204,8 +205,9 @@ def _common(problem: ConvProblem, maps: _Maps, x: tuple[int, ...], block_rows: i
     }  # fmt: skip
 
 
-def _whole(size: int) -> int:
-    return -(-size // 64) * 64
+def _apart(size: int) -> int:
+    """Bytes of one thread's memory: what a vector of zeros reads behind it must not be written by the next thread."""
+    return -(-size // 64) * 64 + _APART
 
 
 def _edges(dtype: str, maps: _Maps) -> tuple[int, int, int]:
