@@ -50,6 +50,10 @@ SERVED = ((3, 1), (3, 2), (5, 1), (5, 2), (7, 1))  # sizes of the square window,
 SPREAD = (3, 5)  # the windows whose input gradients at stride 2 have kernels
 WEIGHT = 3  # the window whose weight gradients have kernels
 
+_GROUPS = {
+    1: ((0,), (1,), (2,)),
+    2: ((1, 2), (0,)),
+}  # of three taps; with a padding of 1, the pair often begins at a cache line
 _TALL = {1: (4, 2, 1), 2: (2, 1)}  # by the stride: more would not stay in registers
 
 
@@ -126,9 +130,8 @@ def _small(kernel: int, stride: int, tall: int, masked: bool) -> list[str]:
     """The sums of a window whose weights stay in registers, row by row."""
     lines = [f"at = {stride} * column - before_w", *(f"s{o} = b" for o in range(tall))]
     for i in range((tall - 1) * stride + kernel):
-        for s in range(0, kernel, stride):
-            names = [f"x{s + t}" for t in range(min(stride, kernel - s))]
-            lines += _loaded(f"r{i}", f"(at + {s})", stride, masked, names)
+        for taps in _GROUPS[stride]:
+            lines += _loaded(f"r{i}", f"(at + {taps[0]})", stride, masked, [f"x{s}" for s in taps])
         for o in range(tall):
             r = i - o * stride
             if 0 <= r < kernel:
@@ -241,17 +244,17 @@ def spread_source(kernel: int) -> str:
 
 def weight_source(stride: int) -> str:
     """The weight gradient: sums [share][filter][tap]."""
-    taps = [(r, s) for r in range(WEIGHT) for s in range(WEIGHT)]
-    size = len(taps)
+    sums = [(r, s) for r in range(WEIGHT) for s in range(WEIGHT)]
+    size = len(sums)
 
     def body(tall: int, masked: bool) -> list[str]:
         lines = [f"at = {stride} * column - before_w"]
         load = "load_first(o{o}, column, outputs_w - column)" if masked else "load(o{o}, column)"
         lines += [f"g{o} = {load.format(o=o)}" for o in range(tall)]
         for i in range((tall - 1) * stride + WEIGHT):
-            for s in range(0, WEIGHT, stride):
-                names = [f"x{s + t}" for t in range(min(stride, WEIGHT - s))]
-                lines += _loaded(f"r{i}", f"(at + {s})", stride, masked, names, f"end{s}")
+            for taps in _GROUPS[stride]:
+                names = [f"x{s}" for s in taps]
+                lines += _loaded(f"r{i}", f"(at + {taps[0]})", stride, masked, names, f"end{taps[0]}")
             for o in range(tall):
                 r = i - o * stride
                 if 0 <= r < WEIGHT:
@@ -259,9 +262,9 @@ def weight_source(stride: int) -> str:
         return lines
 
     passes = _passes(body, _TALL[stride], stride, WEIGHT, "g_here", "g_h")
-    ends = [f"end{s} = min(size_w, {stride} * outputs_w - before_w + {s})" for s in range(0, WEIGHT, stride)]
-    loads = [f"s{r}{s} = load(lanes_here, {t} * LANES)" for t, (r, s) in enumerate(taps)]
-    stores = [f"store(lanes_here, {t} * LANES, s{r}{s})" for t, (r, s) in enumerate(taps)]
+    ends = [f"end{taps[0]} = min(size_w, {stride} * outputs_w - before_w + {taps[0]})" for taps in _GROUPS[stride]]
+    loads = [f"s{r}{s} = load(lanes_here, {t} * LANES)" for t, (r, s) in enumerate(sums)]
+    stores = [f"store(lanes_here, {t} * LANES, s{r}{s})" for t, (r, s) in enumerate(sums)]
     return f"""
 def kernel(arguments):
 {PREAMBLE}

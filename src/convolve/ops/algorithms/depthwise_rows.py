@@ -227,9 +227,10 @@ def _cost(problem: ConvProblem) -> Cost:
         return Cost(0.0, 0)
     maps, lanes = _maps(problem), machine().lanes(problem.dtype)
     rows, columns = maps.positions
-    vectors = rows * (-(-columns // lanes) + 0.5 * _edges(problem.dtype, maps)[0])
-    cycles = vectors * (problem.window.kernel[0] ** 2 + 8) * maps.stride + 60
-    return Cost(8e-6 + problem.batch * maps.filters * cycles / 3.2e9 + problem.bytes * 1e-10, 0)
+    taps = math.prod(problem.window.kernel)
+    a_vector = taps * (1.1 if problem.window.stride[0] == 1 else 2.2) + 4
+    cycles = rows * (-(-columns // lanes) * a_vector + 4 * _edges(problem.dtype, maps)[0]) + 4 * taps
+    return Cost(8e-6 + problem.batch * maps.filters * cycles / 3.2e9, 0)
 
 
 ALGORITHM = Algorithm(
