@@ -18,6 +18,7 @@ from convolve.kernels import depthwise_rows as kernels
 from convolve.kernels.machine import machine
 from convolve.ops import engine, roles
 from convolve.ops.algorithms import depthwise_rows, planes, torch_row
+from convolve.ops.choose import ranked
 from convolve.problem import ROLES, ConvProblem
 from guard_pages import guarded_like
 from kernels_support import guard_allocations, operands, passes_for_avx2
@@ -175,6 +176,15 @@ def test_what_it_does_not_serve_it_declines_in_words() -> None:
     }
     for text, words in declined.items():
         assert words in str(ROW.why_not(ConvProblem.parse(text))), text
+
+
+def test_it_is_taken_before_planes_which_copies_the_input() -> None:
+    for text in ("1x96x56x56 k96 7x7 p3 g96", "4x32x28x28 k32 3x3 s2 p1 g32 input_gradient", "1x1x64x64 k1 5x5 p2"):
+        for precision in ("default", "reproducible"):
+            rows = ranked(ConvProblem.parse(text), "auto", precision)
+            assert ROW in rows, text
+            assert planes.ALGORITHM not in rows, text
+    assert planes.ALGORITHM in ranked(ConvProblem.parse("1x1x64x64 k16 5x5 p2"), "auto", "default")
 
 
 def test_the_public_operator_and_its_gradients_use_the_row() -> None:

@@ -230,7 +230,7 @@ def _cost(problem: ConvProblem) -> Cost:
     taps = math.prod(problem.window.kernel)
     a_vector = taps * (1.1 if problem.window.stride[0] == 1 else 2.2) + 4
     cycles = rows * (-(-columns // lanes) * a_vector + 4 * _edges(problem.dtype, maps)[0]) + 4 * taps
-    return Cost(8e-6 + problem.batch * maps.filters * cycles / 3.2e9, 0)
+    return Cost(8e-6 + problem.batch * maps.filters * cycles / 3.2e9 + problem.bytes * 1e-11, 0)
 
 
 ALGORITHM = Algorithm(
