@@ -44,8 +44,8 @@ def weight(name: str, *shape: int) -> Tensor:
 
 def test_the_table_is_whole() -> None:
     assert [row.name for row in ALGORITHMS] == [
-        "torch", "torch_channels_last", "planes", "filters", "weight_sums", "images", "depthwise", "winograd", "winograd_f2", "winograd_f6",
-        "fft", "separable", "im2col", "direct", "matrix", "reference",
+        "torch", "torch_channels_last", "planes", "filters", "weight_sums", "images", "depthwise", "depthwise_rows",
+        "winograd", "winograd_f2", "winograd_f6", "fft", "separable", "im2col", "direct", "matrix", "reference",
     ]  # fmt: skip
     problem = ConvProblem.parse("2x4x9x9 k4 3x3 p1")
     for row in ALGORITHMS:
@@ -274,7 +274,7 @@ def _roles(x: Tensor, w: Tensor, g: Tensor) -> list[Tensor]:
 
 
 def test_reproducible_bits_depend_neither_on_the_batch_nor_on_the_threads() -> None:
-    assert REPRODUCIBLE == ["planes", "filters", "depthwise", "direct"]
+    assert REPRODUCIBLE == ["planes", "filters", "depthwise", "depthwise_rows", "direct"]
     x, w = randn(5, 16, 20, 19), randn(32, 16, 3, 3)
     g = randn(5, 32, 10, 19)
     before = torch.get_num_threads()

@@ -17,7 +17,14 @@ from convolve.problem import LAYOUTS, ROLES, ConvProblem
 
 SIZES = {1: "200", 2: "20x20", 3: "8x8x8"}
 TAPS = {1: ("1", "3", "129"), 2: ("1x1", "3x3", "11x11"), 3: ("1x1x1", "3x3x3", "5x5x5")}  # one, few, more than 100
-CHANNELS = ((1, 1, 1), (16, 16, 16), (3, 16, 1), (16, 16, 1), (32, 32, 2))  # single, depthwise, few, dense, grouped
+CHANNELS = (
+    (1, 1, 1),
+    (16, 16, 16),
+    (3, 16, 1),
+    (1, 4, 1),
+    (16, 16, 1),
+    (32, 32, 2),
+)  # single, depthwise, few, few of one, dense, grouped
 SPREADS = (1.0, 5.0)  # factors; a wider one would mean that its row should have no fit
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from convolve.kernels import (
     butterflies,
     depthwise,
+    depthwise_rows,
     filters,
     fourier,
     fourier_lines,
@@ -35,6 +36,7 @@ FAMILIES = (planes, rows, filters, weight_sums)
 OTHERS = (
     butterflies,
     depthwise,
+    depthwise_rows,
     fourier,
     fourier_lines,
     images,

@@ -6,6 +6,7 @@ from convolve.ops.algorithm import Algorithm
 from convolve.ops.algorithms import (
     channels_last,
     depthwise,
+    depthwise_rows,
     direct,
     fft,
     filters,
@@ -29,6 +30,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     weight_sums.ALGORITHM,
     images.ALGORITHM,
     depthwise.ALGORITHM,
+    depthwise_rows.ALGORITHM,
     winograd.ALGORITHM,
     winograd.SMALL,
     winograd.LARGE,

@@ -1,7 +1,8 @@
 """Depthwise convolution by our own kernels: channels last in all three roles, and the weight gradient also channels first.
 
 What the kernels do stands in convolve/kernels/depthwise.py; here a problem becomes their arguments. Channels first, output and
-input gradient are the row `planes`; the weight gradient is as fast as that of `weight_sums`, and reproducible, which those sums are not.
+input gradient are the rows `depthwise_rows` and `planes`; the weight gradient is there for windows that `depthwise_rows` does not serve: it
+is reproducible, which that of `weight_sums` is not.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def why_not(problem: ConvProblem) -> str | None:
     multiplier = problem.filters // problem.channels
     last = problem.layout == "channels_last"
     if problem.role != "weight_gradient" and not last:
-        return "channels first, the row planes is the same with its vectors along positions"
+        return "channels first, the rows depthwise_rows and planes have their vectors along positions"
     if problem.axes == 3 or (last and problem.axes != 2):
         return f"its kernels have one axis channels first and two in both layouts; here are {problem.axes}"
     if last and multiplier > (1 if problem.role == "input_gradient" else 2):

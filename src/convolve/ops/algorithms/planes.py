@@ -17,6 +17,7 @@ from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine
 from convolve.ops import direct_call, positions
 from convolve.ops.algorithm import Algorithm, Cost
+from convolve.ops.algorithms import depthwise_rows
 from convolve.ops.bounds import direct_bound
 from convolve.ops.positions import Blocks, Work
 from convolve.problem import DTYPE_BYTES, ConvProblem
@@ -131,6 +132,12 @@ def _cost(problem: ConvProblem) -> Cost:
     return positions.cost(problem, lambda one: blocks(one, 1).cycles)
 
 
+def _not_automatic(problem: ConvProblem) -> str | None:
+    if problem.filters <= 2 * problem.channels and depthwise_rows.why_not(problem) is None:
+        return "depthwise_rows computes the same without copying the input"
+    return None
+
+
 ALGORITHM = Algorithm(
     name="planes",
     summary="our kernel, vectors along positions: few channels, any window",
@@ -140,4 +147,5 @@ ALGORITHM = Algorithm(
     bound=direct_bound,
     roles=("output", "input_gradient", "weight_gradient"),
     reproducible=True,
+    not_automatic=_not_automatic,
 )
