@@ -23,7 +23,7 @@ from convolve.problem import ROLES, ConvProblem
 from guard_pages import guarded_like
 from kernels_support import guard_allocations, operands, passes_for_avx2
 
-pytest.importorskip("numba", reason="the kernels are compiled by Numba, which is not installed")
+pytest.importorskip("llvmlite", reason="the kernels are compiled by LLVM through llvmlite, which is not installed")
 
 ROW = depthwise_rows.ALGORITHM
 CASES = [
