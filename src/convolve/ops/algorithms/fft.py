@@ -7,8 +7,8 @@ The error of a transform is global: one bright corner of 1e4 spoils a dark rest 
 transformed in float64, where the same corner costs 1e-12, and data whose magnitudes span more than 1e7 within a call are
 refused. For float64 itself there is nothing wider, so `auto` does not use it there.
 
-One and two axes on a CPU go by our kernels (ops/fourier_call.py), tile by tile within a core's cache; everything else by torch's transforms,
-here, in passes over all tiles.
+One and two axes on a CPU go by our kernels (ops/fourier_call.py), tile by tile within a core's cache; everything else by torch's
+transforms, here, in passes over all tiles.
 """
 
 from __future__ import annotations
