@@ -341,7 +341,7 @@ def test_many_threads_at_once_get_what_one_gets() -> None:
         ("1x128x56x56 k128 31x31 g128 p15 input_gradient", "fft"),
         ("1x1x160000 k1 401 p200", "fft"),
         ("1x1x1024x1024 k1 31x31 p15", "fft"),
-        ("1x1x1080x1920 k1 3x3 p1", "planes"),
+        ("1x1x1080x1920 k1 3x3 p1", "depthwise_rows"),
         ("1x64x56x56 k64 3x3 p1 cuda", "torch"),
         ("1x1x512x512 k1 63x63 p31 float64 cuda", "torch"),
     ],

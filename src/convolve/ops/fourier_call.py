@@ -121,7 +121,7 @@ def _cuts(convolution: ConvProblem, threads: int) -> Iterator[Cut]:
             calls = (blocks + 2 * width.size // lanes) * CALL_CYCLES + TASK_CYCLES
             tile_bytes = 16 * lanes * whole
             outer = convolution.batch * height.tiles * width.tiles
-            for chunks in {1, min(filters, -(-threads // max(groups * outer, 1)))}:
+            for chunks in {1, min(max(filters, 1), -(-threads // max(groups * outer, 1)))}:
                 own = groups % threads == 0 or groups >= 4 * threads or of_group == 1
                 own = own and of_group * tile_bytes <= _OWN_BYTES
                 kernel = there(span_w.taps) + one_way
