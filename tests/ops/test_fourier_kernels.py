@@ -19,7 +19,7 @@ import convolve
 from convolve.geometry import Window
 from convolve.kernels.butterflies import last_radix
 from convolve.kernels.machine import machine
-from convolve.ops import fourier_call, fourier_lines, fourier_plan
+from convolve.ops import engine, fourier_call, fourier_lines, fourier_plan
 from convolve.ops.algorithm import NotFinite
 from convolve.ops.algorithms import fft, torch_row
 from convolve.ops.bounds import EPSILON
@@ -354,3 +354,13 @@ def test_errors_stay_within_the_bound_of_the_neighbourhoods_rms() -> None:
 @pytest.mark.slow
 def test_the_kernels_for_avx2_are_right_too() -> None:
     passes_for_avx2(__file__)
+
+
+def test_magnitudes_are_right_on_fewer_threads_than_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(1, 2, 40, 40) + 1
+    expected = fourier_plan.spread(x, (16, 16))
+    monkeypatch.setattr(engine, "thread_count", lambda: 3)
+    run, empty = engine.run, torch.empty
+    monkeypatch.setattr(engine, "run", lambda address, arguments, _: run(address, arguments, 1))
+    monkeypatch.setattr(torch, "empty", lambda *size, **options: empty(*size, **options).fill_(1e30))
+    assert fourier_plan.spread(x, (16, 16)) == expected

@@ -201,7 +201,8 @@ def spread(x: Tensor, blocks: tuple[int, ...]) -> tuple[float, float]:
     if x.stride(-1) != 1:
         x = x.contiguous()
     threads = engine.thread_count()
-    found = torch.empty(threads, magnitudes.FOUND, dtype=torch.float64)
+    # OpenMP may start fewer threads than it is asked for: whoever did not come has found nothing.
+    found = torch.tensor([[0.0, math.inf, 0.0]] * threads, dtype=torch.float64)
     n, channels, *size = x.shape
     (blocks_h, blocks_w), (block_h, block_w) = (
         (1,) * (2 - len(given)) + tuple(given)
