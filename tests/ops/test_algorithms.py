@@ -471,3 +471,11 @@ def test_on_a_processor_that_was_never_measured_another_row_must_be_predicted_ha
         monkeypatch.setattr(costs, "fitted", lambda table=table: table)
         assert costs.margin(1.0, 1.0) == least, "estimates that are sure"
         assert costs.margin(4.0, 1.0) == 2.0, "half a standard deviation of a factor of four"
+
+
+@pytest.mark.parametrize("name", ["winograd", "winograd_f6"])
+def test_nan_stays_where_it_is_in_rows_that_torchs_operators_compute(name: str) -> None:
+    x, w = torch.randn(1, 2, 20), torch.randn(3, 2, 3)  # one axis: no kernels of ours
+    x[0, 1, 7] = math.nan
+    found = convolve.conv1d(x, w, algorithm=name)
+    assert torch.equal(found.isnan(), F.conv1d(x, w).isnan())
