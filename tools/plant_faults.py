@@ -320,8 +320,10 @@ def _tests(fault: Fault) -> list[str]:
         return [algorithms, conv, *DOORS, generated]
     if "fourier" in fault.file or "butterflies" in fault.file:
         return ["tests/ops/test_fourier_kernels.py"]
-    if "separable" in fault.file or "winograd" in fault.file or "minimal" in fault.file:
+    if "separable" in fault.file or "minimal" in fault.file:
         return [algorithms, conv, generated]
+    if "winograd" in fault.file:
+        return [algorithms, conv, "tests/ops/test_winograd_phases.py", generated]
     return [conv, generated, algorithms, *DOORS, problem]
 
 
