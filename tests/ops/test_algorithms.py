@@ -479,3 +479,11 @@ def test_nan_stays_where_it_is_in_rows_that_torchs_operators_compute(name: str) 
     x[0, 1, 7] = math.nan
     found = convolve.conv1d(x, w, algorithm=name)
     assert torch.equal(found.isnan(), F.conv1d(x, w).isnan())
+
+
+@pytest.mark.parametrize("name", ["reference", "matrix", "im2col", "winograd"])
+def test_under_autocast_operands_are_cast_once_and_sums_stay_wide(name: str) -> None:
+    x, w = torch.randn(2, 64, 12, 12), torch.randn(8, 64, 3, 3)
+    wanted = convolve.conv2d(x.bfloat16(), w.bfloat16(), algorithm=name)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(convolve.conv2d(x, w, algorithm=name), wanted)
