@@ -364,3 +364,14 @@ def test_magnitudes_are_right_on_fewer_threads_than_were_asked_for(monkeypatch: 
     monkeypatch.setattr(engine, "run", lambda address, arguments, _: run(address, arguments, 1))
     monkeypatch.setattr(torch, "empty", lambda *size, **options: empty(*size, **options).fill_(1e30))
     assert fourier_plan.spread(x, (16, 16)) == expected
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_an_empty_batch_is_nobodys_work(axes: int) -> None:
+    convolve_axes = (convolve.conv1d, convolve.conv2d)[axes - 1]
+    x, w = torch.zeros(0, 2, *(40,) * axes, requires_grad=True), torch.zeros(3, 2, *(31,) * axes, requires_grad=True)
+    y = convolve_axes(x, w)
+    assert y.shape == (0, 3, *(10,) * axes)
+    y.sum().backward()
+    assert torch.equal(w.grad, torch.zeros_like(w))
+    assert "nothing to sum" in str(fourier_call.why_not(ConvProblem.parse("0x2x40 k3 31")))

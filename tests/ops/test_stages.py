@@ -132,6 +132,8 @@ def test_a_run_that_began_with_plain_sums_goes_on_with_them() -> None:
     with kept_choices({key: [stages.STAGE]}):
         assert stages.why_not(x, w, none) is None
         assert torch.equal(stages.stage(x, w, None, none), plain)
+    with kept_choices({key: [stages.WINOGRAD]}), convolve.precision("exact"):
+        assert torch.equal(stages.stage(x, w, None, none), plain)
 
 
 def test_an_image_has_the_same_bits_in_any_batch_and_on_any_number_of_threads() -> None:

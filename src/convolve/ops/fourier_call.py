@@ -59,6 +59,8 @@ CALL_SECONDS, CLOCK = 1.2e-5, 3.6e9
 @lru_cache(maxsize=4096)
 def why_not(problem: ConvProblem) -> str | None:
     """Why the kernels cannot serve a problem that a transform can, or None."""
+    if problem.macs == 0:
+        return "there is nothing to sum"
     if problem.axes > 2:
         return "its kernels are written for one and two axes"
     if problem.device != "cpu":
@@ -121,7 +123,7 @@ def _cuts(convolution: ConvProblem, threads: int) -> Iterator[Cut]:
             calls = (blocks + 2 * width.size // lanes) * CALL_CYCLES + TASK_CYCLES
             tile_bytes = 16 * lanes * whole
             outer = convolution.batch * height.tiles * width.tiles
-            for chunks in {1, min(max(filters, 1), -(-threads // max(groups * outer, 1)))}:
+            for chunks in {1, min(filters, -(-threads // (groups * outer)))}:
                 own = groups % threads == 0 or groups >= 4 * threads or of_group == 1
                 own = own and of_group * tile_bytes <= _OWN_BYTES
                 kernel = there(span_w.taps) + one_way

@@ -63,16 +63,19 @@ def why_not(x: Tensor, weight: Tensor, padding: Padding) -> str | None:
     slower = _why_slower(x, weight, sizes)
     if not KEPT:
         return slower
-    # A training run goes on as it began, should another version or machine draw these lines elsewhere.
-    way = KEPT[-1].setdefault(_key(x.shape, weight.shape, padding, x.dtype), [LAYERS if slower else _way(weight)])
-    return None if way[0] != LAYERS else slower or "the run began with the layers"
+    if _way(x, weight, padding, LAYERS if slower else None) != LAYERS:
+        return None
+    return slower or "the run began with the layers"
 
 
-def _way(weight: Tensor) -> str:
-    """How the layers of a stage are computed in one piece."""
+def _way(x: Tensor, weight: Tensor, padding: Padding, way: str | None = None) -> str:
+    """How the layers are computed: `way`, or as is best here; within a training run, as it began."""
     *maps, kernel_h, kernel_w = weight.shape
-    served = kernel_h == kernel_w == winograd.TAPS and min(maps) >= LEAST_MAPS
-    return WINOGRAD if served and current_precision() != "exact" else STAGE
+    if way is None:
+        way = WINOGRAD if kernel_h == kernel_w == winograd.TAPS and min(maps) >= LEAST_MAPS else STAGE
+    if KEPT:  # another version or machine may draw these lines elsewhere
+        (way,) = KEPT[-1].setdefault(_key(x.shape, weight.shape, padding, x.dtype), [way])
+    return STAGE if way == WINOGRAD and current_precision() == "exact" else way
 
 
 def _why_slower(x: Tensor, weight: Tensor, sizes: _Sizes) -> str | None:
@@ -102,7 +105,7 @@ def stage(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Padding) -> T
     >>> torch.allclose(y, F.max_pool2d(F.relu(F.conv2d(x, w, padding=1)), 2), atol=1e-5)
     True
     """
-    way = KEPT[-1][_key(x.shape, weight.shape, padding, x.dtype)][0] if KEPT else _way(weight)
+    way = _way(x, weight, padding)
     if needs_gradient(x, weight, bias):
         result: Tensor = _Stage.apply(x, weight, bias, padding, way)  # type: ignore[no-untyped-call]
         return result
