@@ -69,6 +69,14 @@ def a_step(tile: tuple[int, int]) -> float:
     return max(1.0, (a + b) / (a * b)) * (1 + 1 / (a * b))
 
 
+GROUPS = """
+    groups = (batch + LANES - 1) // LANES
+    for group in range(thread * groups // threads, (thread + 1) * groups // threads):
+        first = group * LANES
+        images = min(LANES, batch - first)
+""".strip("\n")
+"""A thread's loop over its vectors of images."""
+
 TURNS = """
 def clear(to, count):
     for i in range(0, count, LANES):
@@ -146,10 +154,7 @@ def kernel(arguments):
                 for s in range(kernel_w):
                     weights[at] = pointer(w)[w_first + k * w_k + c * w_c + r * w_r + s * w_s]
                     at += 1
-    groups = (batch + LANES - 1) // LANES
-    for group in range(thread * groups // threads, (thread + 1) * groups // threads):
-        first = group * LANES
-        images = min(LANES, batch - first)
+{GROUPS}
         here = shift(pointer(x), first * channels * size_h * size_w)
         turn_images(here, images, channels, size_h, size_w, padded_h, padded_w, before_h, before_w, scratch)
         for k in range(0, filters, {width}):
@@ -186,10 +191,7 @@ def kernel(arguments):
     sums_size = (filters + {tile - 1}) // {tile} * channels * tap_tiles * {room} * LANES
     clear(scratch, channels * x_c)
     clear(sums, sums_size)
-    groups = (batch + LANES - 1) // LANES
-    for group in range(thread * groups // threads, (thread + 1) * groups // threads):
-        first = group * LANES
-        images = min(LANES, batch - first)
+{GROUPS}
         here = shift(pointer(x), first * channels * size_h * size_w)
         turn_images(here, images, channels, size_h, size_w, padded_h, padded_w, before_h, before_w, scratch)
         turn_in(shift(pointer(y), first * places), places, images, places, gradient)

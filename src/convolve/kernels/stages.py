@@ -16,7 +16,7 @@ once.
 from __future__ import annotations
 
 from convolve.kernels.cache import Kernel
-from convolve.kernels.images import TURNS, multiply, tap_tiles, tiles, weight_tile, write_totals
+from convolve.kernels.images import GROUPS, TURNS, multiply, tap_tiles, tiles, weight_tile, write_totals
 from convolve.kernels.machine import machine
 from convolve.kernels.preamble import HEADER, PREAMBLE
 from convolve.kernels.scratch import unpack
@@ -88,10 +88,7 @@ def kernel(arguments):
     lines = shift(scratch, channels * x_c)
     out = shift(lines, {width} * 2 * wide * LANES)
     clear(scratch, channels * x_c)
-    groups = (batch + LANES - 1) // LANES
-    for group in range(thread * groups // threads, (thread + 1) * groups // threads):
-        first = group * LANES
-        images = min(LANES, batch - first)
+{GROUPS}
         here = shift(pointer(x), first * channels * size_h * size_w)
         turn_images(here, images, channels, size_h, size_w, padded_h, padded_w, before_h, before_w, scratch)
         for p in range(rows):
@@ -132,10 +129,7 @@ def kernel(arguments):
         for k in range(filters):
             for t in range(taps):
                 weights[(c * filters + k) * taps + t] = pointer(w)[(k * channels + c + 1) * taps - 1 - t]
-    groups = (batch + LANES - 1) // LANES
-    for group in range(thread * groups // threads, (thread + 1) * groups // threads):
-        first = group * LANES
-        images = min(LANES, batch - first)
+{GROUPS}
         turn_in(shift(pointer(g), first * places), places, images, places, maps)
         from_codes = byte_pointer(codes + group * places * LANES)
         spread(maps, from_codes, filters, rows, columns, scratch, spread_w, spread_h, kernel_h - 1, kernel_w - 1)
@@ -173,10 +167,7 @@ def kernel(arguments):
     bias_sums = shift(sums, sums_size)
     clear(scratch, channels * x_c)
     clear(sums, sums_size + filters * LANES)
-    groups = (batch + LANES - 1) // LANES
-    for group in range(thread * groups // threads, (thread + 1) * groups // threads):
-        first = group * LANES
-        images = min(LANES, batch - first)
+{GROUPS}
         here = shift(pointer(x), first * channels * size_h * size_w)
         turn_images(here, images, channels, size_h, size_w, padded_h, padded_w, before_h, before_w, scratch)
         turn_in(shift(pointer(g), first * places), places, images, places, maps)

@@ -20,7 +20,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from convolve.kernels.cache import Kernel
-from convolve.kernels.images import TURNS
+from convolve.kernels.images import GROUPS, TURNS
 from convolve.kernels.machine import tiles_for
 from convolve.kernels.minimal_filtering import matrices
 from convolve.kernels.preamble import HEADER, PREAMBLE
@@ -159,10 +159,7 @@ def kernel(arguments):
     prepare(pointer(w), filters, channels * {TAPS * TAPS}, channels, {TAPS * TAPS}, 0, weights)
     store(finite, 0, zero())
     clear(scratch, channels * x_c)
-    groups = (batch + LANES - 1) // LANES
-    for group in range(thread * groups // threads, (thread + 1) * groups // threads):
-        first = group * LANES
-        images = min(LANES, batch - first)
+{GROUPS}
         here = shift(pointer(x), first * channels * size_h * size_w)
         turn_images(here, images, channels, size_h, size_w, padded_h, padded_w, before_h, before_w, scratch)
         for c in range(channels):
@@ -211,10 +208,7 @@ def kernel(arguments):
     store(finite, 0, zero())
     clear(nothing, channels)
     clear(scratch, filters * z_k)
-    groups = (batch + LANES - 1) // LANES
-    for group in range(thread * groups // threads, (thread + 1) * groups // threads):
-        first = group * LANES
-        images = min(LANES, batch - first)
+{GROUPS}
         turn_in(shift(pointer(g), first * places), places, images, places, maps)
         from_codes = byte_pointer(codes + group * places * LANES)
         spread(maps, from_codes, filters, rows, columns, scratch, spread_w, high, 0, {TAPS - 1})
@@ -274,10 +268,7 @@ def kernel(arguments):
     bias_sums = shift(sums, {POINTS} * sums_e)
     clear(scratch, channels * x_c + blocks * {width} * z_k)
     clear(sums, {POINTS} * sums_e + filters * LANES)
-    groups = (batch + LANES - 1) // LANES
-    for group in range(thread * groups // threads, (thread + 1) * groups // threads):
-        first = group * LANES
-        images = min(LANES, batch - first)
+{GROUPS}
         here = shift(pointer(x), first * channels * size_h * size_w)
         turn_images(here, images, channels, size_h, size_w, padded_h, padded_w, before_h, before_w, scratch)
         for row in range(channels * padded_h):
