@@ -17,7 +17,7 @@ from convolve.training.options import Options
 
 
 def forget_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """What torch's `zero_grad` does, without its lists: for a small network those take longer than a layer."""
+    """What torch's `zero_grad` does, without the lists that it makes in every step."""
     for parameter in parameters:
         parameter.grad = None
 
