@@ -175,6 +175,21 @@ def test_output_size_names_one_of_the_sizes_that_the_stride_allows() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("stride", "dilation", "padding", "extra"), [(1, 3, 1, 2), (2, 5, 0, (4, 3)), ((1, 4), 2, 1, (1, 3))]
+)
+def test_output_padding_may_reach_beyond_the_stride_as_far_as_the_dilation(
+    stride: int | tuple[int, int], dilation: int, padding: int, extra: int | tuple[int, int]
+) -> None:
+    settings = (None, stride, padding, extra, 1, dilation)
+    operands = [t.requires_grad_() for t in (randn(2, 4, 5, 6), randn(4, 3, 3, 2))]
+    got, want = convolve.conv_transpose2d(*operands, *settings), F.conv_transpose2d(*operands, *settings)
+    torch.testing.assert_close(got, want)
+    g = randn(*want.shape)
+    for mine, theirs in zip(torch.autograd.grad(got, operands, g), torch.autograd.grad(want, operands, g), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_partial_maps_are_the_channels_before_their_sum(axes: int) -> None:
     x, w = randn(2, 6, *(7, 6, 5)[:axes]), randn(4, 3, *(3, 2, 2)[:axes])
