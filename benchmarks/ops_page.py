@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.problems import GROUPS
+from benchmarks.problems import ALL, GROUPS
 from benchmarks.record import RESULTS
 
 PAGE = RESULTS.parents[1] / "docs" / "benchmarks.md"
@@ -33,6 +34,7 @@ def page() -> str:
         if members:
             parts += [f"## {group.title[:1].upper()}{group.title[1:]}", "", *_rows(members), ""]
     parts += ["## Losses", "", *_losses(rows), ""]
+    parts += ["## Aims that are not reached, and what is missing", "", *_missed(summary, rows), ""]
     if figures.get("rejected"):
         parts += ["## Rejected, and not timed", "", *(f"* {reason}" for reason in figures["rejected"]), ""]
     return "\n".join(parts)
@@ -81,20 +83,15 @@ def _classes(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[st
     head = ["class", "rows", "called", "aim", "at the limit", "best", "aim", *PEERS.values(), "worst row (best)"]
     lines = []
     for name, found in summary.items():
-        group = GROUPS.get(name)
+        group = GROUPS.get(name, ALL)
         means = {key: f"{value['mean']:.2f}" for key, value in found["means"].items()}
-        title, called, best = (group.title, group.called, group.best) if group else ("**all**", 4, 1.7)
         peers = []
         for peer in PEERS:
-            aim = group.peers.get(peer) if group else None
+            aim = group.peers.get(peer)
             peers.append(means.get(peer, "") + (f" (aim {aim})" if aim and peer in means else ""))
-        limits = [
-            row["contestants"]["torch"]["median_s"] / row["limit_s"]
-            for row in rows
-            if group is None or row["group"] == name
-        ]
-        at_limit = f"{statistics.geometric_mean(limits):.2f}"
-        ratios = [means.get("called", ""), _aim(called), at_limit, means.get("best", ""), _aim(best)]
+        at_limit = f"{statistics.geometric_mean(_at_limit(row, 'called') for row in _members(name, rows)):.2f}"
+        ratios = [means.get("called", ""), _aim(group.called), at_limit, means.get("best", ""), _aim(group.best)]
+        title = f"**{group.title}**" if group is ALL else group.title
         lines.append([title, str(found["rows"]), *ratios, *peers, f"{found['worst']} {found['worst_best']:.2f}"])
     return _table(head, lines)
 
@@ -134,6 +131,56 @@ def _losses(rows: Sequence[dict[str, Any]]) -> list[str]:
         return ["None below 0.95."]
     names = {"best": "torch's best layout", **PEERS}
     return [f"* {name}: {ratio:.2f} against {names[key]}" for ratio, name, key in sorted(lost)]
+
+
+DENSE, STREAMED = 0.8, 0.65
+"""Shares of the limit that rows bound by arithmetic in the class of dense layers, and rows bound by memory, should reach."""
+
+
+def _missed(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """Every aim that a class misses: by how much, and in which rows the machine or the time beyond its limit keeps it."""
+    for name, found in summary.items():
+        group, members = GROUPS.get(name, ALL), _members(name, rows)
+        for key, aim in (("called", group.called), ("best", group.best)):
+            mean = found["means"].get(key, {}).get("mean", math.inf)
+            if aim is None or mean >= aim:
+                continue
+            limits = statistics.geometric_mean(_at_limit(row, key) for row in members)
+            yield f"**{group.title[:1].upper()}{group.title[1:]}**, *{key}*: {mean:.2f}, aim {aim:g}; at the limit {limits:.2f}."
+            yield ""
+            if group is not ALL:
+                yield from _table(MISSED, [_shares(row, key) for row in members])
+                yield ""
+    far = [row for row in rows if _of_limit(row) < (DENSE if row["group"] == "dense" else STREAMED)]
+    for title, bound, share in (("dense", "arithmetic", DENSE), ("bound by memory", "memory", STREAMED)):
+        below = [row for row in far if row["bound_by"] == bound and (bound == "memory" or row["group"] == "dense")]
+        listed = ", ".join(f"{row['name']} {_of_limit(row):.0%}" for row in sorted(below, key=_of_limit)) or "none"
+        yield f"* Rows {title} below {share:.0%} of the limit: {listed}."
+
+
+MISSED = ("row", "reached", "at the limit", "ours over the limit", "bound by")
+
+
+def _shares(row: dict[str, Any], key: str) -> list[str]:
+    """A ratio as the product of what the machine leaves and what we leave: reached = at the limit / ours over the limit."""
+    ratio = row["ratios"][key]
+    over = row["contestants"][ratio["over"]]["median_s"] / row["limit_s"]
+    cells = [f"{number:.2f}" for number in (ratio["median"], _at_limit(row, key), over)]
+    return [row["name"] + " ~" * row["noisy"], *cells, row["bound_by"]]
+
+
+def _at_limit(row: dict[str, Any], key: str) -> float:
+    """What a ratio would be if we ran at the limit for direct sums."""
+    seconds: float = row["contestants"][row["ratios"][key]["of"]]["median_s"]
+    return seconds / float(row["limit_s"])
+
+
+def _of_limit(row: dict[str, Any]) -> float:
+    return float(row["limit_s"]) / float(row["contestants"][row["ratios"]["best"]["over"]]["median_s"])
+
+
+def _members(name: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if name not in GROUPS or row["group"] == name]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -58,6 +58,8 @@ GROUPS: dict[str, Group] = {
     "dense": Group("dense 1x1 and large matrix-like layers", 1.0, 0.95, {}),
     "columns": Group("im2col and col2im (no target was set)", None, None, {}),
 }
+ALL = Group("all", 4, 1.7, {})
+"""Of the whole suite."""
 
 
 def _starred(name: str, group: str, gradients: str, problem: str) -> tuple[Row, ...]:
