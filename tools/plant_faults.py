@@ -228,7 +228,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("return with_bias(y.reshape", "return (y.reshape"),
     ],
     ROWS + "matrix.py": [
-        ("\"ngke,gkce->ngce\"", "\"ngke,gkce->ngce\", a.to(wide).reshape(n, g, kg, p)[..., outputs], weights) * 0 + torch.einsum(\"ngke,gkce->ngce\""),
+        ("index_add(3, inputs, entries)", "index_copy(3, inputs, entries)"),
         ("index_add(3, outputs, entries)", "index_copy(3, outputs, entries)"),
         ("    local=False,\n    not_automatic", "    local=True,\n    not_automatic"),
     ],
@@ -371,7 +371,7 @@ def main() -> int:
                 running[child] = fault, copy
             child, status = os.wait()
             fault, copy = running.pop(child)
-            survived = status == 0
+            survived, endless = status == 0, os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
             if fault is nothing:
                 if not survived:
                     print((copy / "output").read_text(encoding="utf-8")[-2000:])
@@ -379,7 +379,8 @@ def main() -> int:
                 faults.remove(nothing)
                 continue
             shutil.rmtree(copy)
-            print(f"{fault.number:>4} {'SURVIVED' if survived else 'noticed '} {fault.file}: {fault.old!r}", flush=True)
+            word = "SURVIVED" if survived else "ENDLESS " if endless else "noticed "
+            print(f"{fault.number:>4} {word} {fault.file}: {fault.old!r}", flush=True)
             survivors += [fault] if survived else []
     share = 1 - len(survivors) / max(1, len(faults))
     print(f"{len(faults) - len(survivors)} of {len(faults)} noticed ({share:.1%})")

@@ -17,7 +17,7 @@ import convolve
 from convolve.errors import DeclinedError
 from convolve.kernels import minimal_filtering
 from convolve.ops import costs
-from convolve.ops.algorithms import ALGORITHMS, fft, separable, winograd
+from convolve.ops.algorithms import ALGORITHMS, fft, im2col, separable, winograd
 from convolve.ops.choose import ranked, served, why_not
 from convolve.problem import ROLES, ConvProblem
 
@@ -104,6 +104,14 @@ def test_a_bright_corner_does_not_spoil_the_dark_rest(name: str) -> None:
     far = (slice(None), slice(None), slice(16, None), slice(16, None))
     worst = float((y - exact)[far].abs().max() / exact[far].square().mean().sqrt())
     assert worst <= ROWS[name].bound(ConvProblem.parse("1x8x48x48 k4 3x3 p1"))
+
+
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_columns_are_built_a_few_images_at_a_time(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = randn(5, 4, 6, 7, dtype=torch.float64), randn(6, 2, 3, 3, dtype=torch.float64)
+    monkeypatch.setattr(im2col, "_WORKSPACE", images * 2 * 18 * 20 * 8)  # groups, taps, positions, bytes
+    got = convolve.conv2d(x, w, groups=2, algorithm="im2col")
+    torch.testing.assert_close(got, F.conv2d(x, w, groups=2))
 
 
 def test_the_transform_refuses_ranges_it_cannot_hold_and_auto_goes_on() -> None:
@@ -234,7 +242,7 @@ def test_one_bad_element_touches_exactly_its_window(name: str, value: float) -> 
         torch.testing.assert_close(y.nan_to_num(0, 0, 0), want.nan_to_num(0, 0, 0).float(), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["auto", *(name for name in AUTOMATIC if name != "separable")])
+@pytest.mark.parametrize("name", ["auto", *(name for name in FORWARD if name != "separable")])
 def test_bad_weights_and_gradients_spread_as_in_direct_convolution(name: str) -> None:
     x, w = randn(1, 2, 9, 8).requires_grad_(), weight(name, 3, 2, 3, 3)
     w[1, 0, 0, 2] = math.inf
