@@ -50,6 +50,11 @@ def copy_row(x, x_step, y, count):
             left = 2 * (count - i) - 1  # up to the last that is wanted: no further
             a, b = load_first(x, 2 * i, left), load_first(x, 2 * i + LANES, left - LANES)
             store_first(y, i, evens(a, b), count - i)
+    elif x_step == 3:
+        for i in range(0, count, LANES):
+            left = 3 * (count - i) - 2
+            a, b = load_first(x, 3 * i, left), load_first(x, 3 * i + LANES, left - LANES)
+            store_first(y, i, thirds(a, b, load_first(x, 3 * i + 2 * LANES, left - 2 * LANES)), count - i)
     else:
         for i in range(count):
             y[i] = x[i * x_step]

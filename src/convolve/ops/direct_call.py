@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from convolve.kernels.machine import machine
 from convolve.kernels.scratch import ADDRESSES
 from convolve.ops import engine, positions
 from convolve.ops.positions import Blocks
@@ -19,6 +21,8 @@ from convolve.problem import DTYPE_BYTES, ConvProblem
 Strides = tuple[int, ...]
 _POINTERS = struct.Struct(f"{len(ADDRESSES)}q")
 _MOST_PLANS = 4096
+STREAMED_BYTES = 6 << 20
+"""Results of rows that wait for memory are written past the caches from here on: measured, it pays."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ def planned(planner: Planner, problem: ConvProblem, a: Tensor, b: Tensor) -> Pla
             _PLANS.clear()
         found = _PLANS[key] = planner(problem, a.stride(), b.stride(), threads)
     return found
+
+
+def streams(problem: ConvProblem, along: int, least: int | None = None) -> bool:
+    """Whether the result is of `least` bytes (STREAMED_BYTES), and each vector along this axis of it begins where a streamed one must."""
+    least = STREAMED_BYTES if least is None else least
+    lanes, steps = machine().lanes(problem.dtype), list(positions.result_strides(problem))
+    whole = steps.pop(along) == 1 and all(step % lanes == 0 for step in steps)
+    return whole and math.prod(problem.result_shape) * DTYPE_BYTES[problem.dtype] >= least
 
 
 def run(planner: Planner, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:

@@ -208,7 +208,9 @@ def equal_blocks(axes: Sequence[Axis], planes: int, room: int, unit: int, outer:
     rows = max(1, min(height.outputs, room // (planes * (columns + width.reach)) - height.reach))
     if outer * blocks_w * -(-height.outputs // rows) < wanted:
         rows = max(1, min(rows, height.outputs * outer * blocks_w // wanted))
-    return -(-height.outputs // -(-height.outputs // rows)), columns  # as equal as can be
+    rows = -(-height.outputs // -(-height.outputs // rows))  # as equal as can be
+    shared = (one for one in range(rows, rows // 2, -1) if outer * blocks_w * -(-height.outputs // one) % threads == 0)
+    return next(shared, rows), columns
 
 
 def fill_cycles(axes: Sequence[Axis], channels: int, rows: int, columns: int, lanes: int, in_order: bool) -> float:
