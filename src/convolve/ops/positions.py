@@ -208,9 +208,9 @@ def equal_blocks(axes: Sequence[Axis], planes: int, room: int, unit: int, outer:
     rows = max(1, min(height.outputs, room // (planes * (columns + width.reach)) - height.reach))
     if outer * blocks_w * -(-height.outputs // rows) < wanted:
         rows = max(1, min(rows, height.outputs * outer * blocks_w // wanted))
-    rows = -(-height.outputs // -(-height.outputs // rows))  # as equal as can be
-    shared = (one for one in range(rows, rows // 2, -1) if outer * blocks_w * -(-height.outputs // one) % threads == 0)
-    return next(shared, rows), columns
+    numbers = [-(-height.outputs // some) for some in range(rows, rows // 2, -1)]
+    shared = (number for number in numbers if outer * blocks_w * number % threads == 0)  # as many for every thread
+    return -(-height.outputs // next(shared, numbers[0])), columns  # as equal as can be
 
 
 def fill_cycles(axes: Sequence[Axis], channels: int, rows: int, columns: int, lanes: int, in_order: bool) -> float:

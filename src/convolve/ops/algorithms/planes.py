@@ -43,12 +43,13 @@ def blocks(problem: ConvProblem, threads: int) -> Blocks:
         tasks = outer * -(-height.outputs // rows) * -(-width.outputs // columns)
         chunks = min(tiles, -(-threads // tasks))
         if across:
-            passes, a_sum = -(-rows // (vectors // across)) * -(-columns // (across * lanes)), 2.0
+            passes = -(-rows // (vectors // across)) * -(-columns // (across * lanes))
+            a_sum = 1.5 if across == vectors else 2.0
         else:
             flat = (rows - 1) * (columns + width.reach) + columns
-            passes, a_sum = -(-flat // reach), 5.0 if straight else 1.5 * lanes
-        sums, loads = tile * vectors, 2 * vectors + tile + 1  # a load between two cache lines counts twice
-        a_tap, out = max(sums, loads) + 0.25 * min(sums, loads), a_sum * sums
+            passes, a_sum = -(-flat // reach), 10.0 if straight else 1.5 * lanes
+        sums, loads = tile * vectors, 1.7 * vectors + 0.7 * tile  # a load between two cache lines counts twice
+        a_tap, out = max(sums, loads) + 0.15 * min(sums, loads) + 0.1 * max(sums - 16, 0), a_sum * sums
         fill = positions.fill_cycles(axes, channels, rows, columns, lanes, in_order)
         copies = 0 if across else tile * rows * positions.A_ROW
         packing = 2.0 * convolution.taps * tiles * tile * min(problem.groups * chunks, tasks)
