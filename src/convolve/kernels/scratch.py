@@ -91,7 +91,10 @@ def fill(
                             # Whole vectors: what runs over the end of a row is overwritten by the next row.
                             from_row = shift(here, i * x_h - before_w)
                             for at in range(0, pitch, LANES):
-                                store(scratch, at, load_between(from_row, at, first - at, last - at))
+                                if first <= at and at + LANES <= last:
+                                    store(scratch, at, load(from_row, at))
+                                else:
+                                    store(scratch, at, load_between(from_row, at, first - at, last - at))
                         else:
                             clear(scratch, first)
                             copy_row(shift(here, i * x_h + from_w), x_w * stride_w, shift(scratch, first), last - first)

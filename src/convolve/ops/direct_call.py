@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +39,12 @@ class Plan:
     """Of all threads."""
     threads: int
 
+    @cached_property
+    def table_address(self) -> int:
+        return self.table.ctypes.data
+
     def run(self, x: int, w: int, bias: int, y: int) -> None:
-        pointers = _POINTERS.pack(x, w, bias, y, engine.scratch(self.scratch_bytes), self.table.ctypes.data)
+        pointers = _POINTERS.pack(x, w, bias, y, engine.scratch(self.scratch_bytes), self.table_address)
         engine.run(self.address, pointers + self.arguments, self.threads)
 
 
