@@ -235,10 +235,35 @@ def test_a_streamed_result_is_the_stored_one(name: str, text: str, dtype: str, m
     assert next(iter(direct_call._PLANS.values())).arguments[last] == (1).to_bytes(8, "little"), "it was streamed"
 
 
-def test_a_result_whose_vectors_begin_anywhere_is_not_streamed() -> None:
+def test_a_result_whose_vectors_begin_anywhere_is_not_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     lanes = machine().lanes("float32")
+    within = ConvProblem.parse(f"1x4x6x15 k{3 * lanes} 3x3 g2 channels_last")  # the second group begins within a vector
+    a, b, bias = operands(within)
+    monkeypatch.setattr(direct_call, "STREAMED_BYTES", 1)
+    check(ROWS["filters"], within, a, b, bias)
     assert direct_call.streams(ConvProblem.parse(f"1x1x37x{4 * lanes} k1 3x3 p1"), -1, 1)
     assert not direct_call.streams(ConvProblem.parse(f"1x1x37x{4 * lanes - 1} k1 3x3 p1"), -1, 1)
     assert not direct_call.streams(ConvProblem.parse(f"1x1x37x{4 * lanes} k1 3x3 p1"), -1, 1 << 20), "it is small"
     assert direct_call.streams(ConvProblem.parse(f"1x3x5x7 k{lanes} 3x3 channels_last"), 1, 1)
     assert not direct_call.streams(ConvProblem.parse(f"1x3x5x7 k{lanes + 2} 3x3 channels_last"), 1, 1)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("text", ["1x3x224x224 k64 3x3 p1", "1x1x1080x1920 k16 7x7 p3", "1x1x500x64 k1 3x3 p1"])
+def test_every_thread_gets_as_many_blocks(text: str, threads: int) -> None:
+    problem = ConvProblem.parse(text)
+    for module in (planes, filters):
+        cut = module.blocks(problem, threads)
+        tasks = -(-problem.output_size[0] // cut.rows) * -(-problem.output_size[1] // cut.columns)
+        assert tasks >= threads
+        assert tasks % threads == 0, (cut, tasks)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_pictures_with_their_channels_innermost_are_taken_apart(channels: int, dtype: str) -> None:
+    for width in (1, 15, 16, 17, 31, 32, 33, 63, 64, 65):
+        problem = ConvProblem.parse(f"2x{channels}x5x{width} k3 3x3 p1 {dtype} channels_last")
+        a, b, bias = operands(problem)
+        for name in ("planes", "filters"):
+            check(ROWS[name], problem, a, b, bias)
