@@ -285,6 +285,33 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("strides[1] if turned else strides[0]", "strides[0] if turned else strides[1]"),
         ("key = (tile, id(problem), a.stride(), threads, prepared)", "key = (tile, id(problem), threads, prepared)"),
     ],
+    "kernels/vector.py": [
+        ("both = [j if i < 2 * lanes else i - lanes", "both = [j if i < 2 * lanes else i - 2 * lanes"),
+    ],
+    "kernels/scratch.py": [
+        ("left = 3 * (count - i) - 2", "left = 3 * (count - i) - 3"),
+        ("if first <= at and at + LANES <= last:", "if first <= at:"),
+        ("if first <= at and at + LANES <= last:", "if at + LANES <= last:"),
+    ],
+    "kernels/planes.py": [
+        ("stream(there, {k} * to_k + y{v}_at, s{k}_{v})", "stream(there, {k} * to_k + y{v}_at, s{v}_{v})"),
+        ("{v} % vectors_across * LANES", "{v} * LANES"),
+        ("row + down <= passes and column", "column"),
+    ],
+    "kernels/filters.py": [
+        ("stream(there, {i} * step_w + {v} * LANES, s{i}_{v})", "stream(there, {i} * step_w + {v} * LANES, s0_{v})"),
+        ("max(0, min(start, some_columns - {tile}))", "start"),
+    ],
+    "ops/positions.py": [
+        ("threads == 0)  # by all threads", "threads != 0)  # by all threads"),
+        ("(-(-height.outputs // number) for number", "(height.outputs // number for number"),
+    ],
+    "ops/direct_call.py": [
+        ("all(step % lanes == 0 for step in steps)", "True"),
+    ],
+    ROWS + "filters.py": [
+        ("problem.result_shape[1] // problem.groups % lanes == 0 and", ""),
+    ],
     ROWS + "separable.py": [
         ("row, column = pivot // s, pivot % s", "row, column = pivot // r, pivot % r"),
         ("if not bool((off <= _ROUNDINGS", "if bool((off > _ROUNDINGS"),
@@ -322,6 +349,8 @@ def _tests(fault: Fault) -> list[str]:
         return ["tests/ops/test_fourier_kernels.py"]
     if "separable" in fault.file or "minimal" in fault.file:
         return [algorithms, conv, generated]
+    if any(word in fault.file for word in ("vector", "scratch", "planes", "filters", "positions", "direct_call")):
+        return ["tests/ops/test_direct_rows.py"]
     if "winograd" in fault.file:
         return [algorithms, conv, "tests/ops/test_winograd_phases.py", generated]
     return [conv, generated, algorithms, *DOORS, problem]

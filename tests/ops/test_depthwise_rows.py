@@ -16,7 +16,7 @@ import convolve
 from convolve.geometry import Window
 from convolve.kernels import depthwise_rows as kernels
 from convolve.kernels.machine import machine
-from convolve.ops import engine, roles
+from convolve.ops import direct_call, engine, roles
 from convolve.ops.algorithms import depthwise_rows, planes, torch_row
 from convolve.ops.choose import ranked
 from convolve.problem import ROLES, ConvProblem
@@ -151,7 +151,7 @@ def test_a_streamed_result_is_the_stored_one(text: str, dtype: str, monkeypatch:
     problem = ConvProblem.parse(f"{text} {dtype}")
     a, b, bias = operands(problem)
     stored = ROW.run(problem, a, b, bias)
-    monkeypatch.setattr(depthwise_rows, "_STREAMED_BYTES", 1)
+    monkeypatch.setattr(direct_call, "STREAMED_BYTES", 1)
     monkeypatch.setattr(depthwise_rows, "_PLANS", {})
     assert ROW.run(problem, a, b, bias).equal(stored)
     plan = next(iter(depthwise_rows._PLANS.values()))

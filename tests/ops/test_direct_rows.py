@@ -17,6 +17,7 @@ from convolve.kernels import filters as filters_kernels
 from convolve.kernels import planes as planes_kernels
 from convolve.kernels import rows as rows_kernels
 from convolve.kernels import weight_sums as sums_kernels
+from convolve.kernels.machine import machine
 from convolve.kernels.table import every
 from convolve.ops import direct_call, engine
 from convolve.ops.algorithm import Algorithm
@@ -203,15 +204,66 @@ def test_the_kernels_for_avx2_are_right_too() -> None:
     passes_for_avx2(__file__)
 
 
-@pytest.mark.parametrize("text", ["1x1x37x64 k1 3x3 p1", "2x3x19x128 k3 5x5 p2 g3", "1x2x40x48 k2 7x7 p3 g2"])
+STREAMED = (
+    ("planes", "1x1x37x64 k1 3x3 p1"),
+    ("planes", "2x3x19x128 k3 5x5 p2 g3"),
+    ("planes", "1x2x40x48 k2 7x7 p3 g2"),
+    ("planes", "2x3x21x112 k21 3x3 p1"),
+    ("planes", "1x1x29x192 k16 7x7 p3"),
+    ("filters", "1x3x11x17 k64 3x3 p1 channels_last"),
+    ("filters", "2x4x9x5 k64 3x3 s2 p1 g2 channels_last"),
+    ("filters", "1x16x7x6 k5 3x3 s2 p1 input_gradient channels_last"),
+)
+
+
+@pytest.mark.parametrize(("name", "text"), STREAMED, ids=[text for _, text in STREAMED])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_streamed_result_is_the_stored_one(text: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_streamed_result_is_the_stored_one(name: str, text: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = ConvProblem.parse(f"{text} {dtype}")
     a, b, bias = operands(problem)
-    stored = ROWS["planes"].run(problem, a, b, bias)
-    monkeypatch.setattr(planes, "STREAMED_BYTES", 1)
-    monkeypatch.setattr(direct_call, "_PLANS", {})
-    assert planes._streams(problem)
-    assert torch.equal(ROWS["planes"].run(problem, a, b, bias), stored)
-    odd = replace(problem, size=(problem.size[0], problem.size[1] - 1))
-    assert not planes._streams(odd), "its rows do not begin at whole vectors"
+
+    def run() -> torch.Tensor:
+        monkeypatch.setattr(direct_call, "_PLANS", {})
+        return ROWS[name].run(problem, a, b, bias)
+
+    stored, arguments = run(), next(iter(direct_call._PLANS.values())).arguments
+    monkeypatch.setattr(direct_call, "STREAMED_BYTES", 1)
+    monkeypatch.setattr(planes, "_STREAMED_BYTES", 1)
+    assert torch.equal(run(), stored)
+    last = slice(-8, None)
+    assert arguments[last] == bytes(8), "it was stored"
+    assert next(iter(direct_call._PLANS.values())).arguments[last] == (1).to_bytes(8, "little"), "it was streamed"
+
+
+def test_a_result_whose_vectors_begin_anywhere_is_not_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lanes = machine().lanes("float32")
+    within = ConvProblem.parse(f"1x4x6x15 k{3 * lanes} 3x3 g2 channels_last")  # the second group begins within a vector
+    a, b, bias = operands(within)
+    monkeypatch.setattr(direct_call, "STREAMED_BYTES", 1)
+    check(ROWS["filters"], within, a, b, bias)
+    assert direct_call.streams(ConvProblem.parse(f"1x1x37x{4 * lanes} k1 3x3 p1"), -1, 1)
+    assert not direct_call.streams(ConvProblem.parse(f"1x1x37x{4 * lanes - 1} k1 3x3 p1"), -1, 1)
+    assert not direct_call.streams(ConvProblem.parse(f"1x1x37x{4 * lanes} k1 3x3 p1"), -1, 1 << 20), "it is small"
+    assert direct_call.streams(ConvProblem.parse(f"1x3x5x7 k{lanes} 3x3 channels_last"), 1, 1)
+    assert not direct_call.streams(ConvProblem.parse(f"1x3x5x7 k{lanes + 2} 3x3 channels_last"), 1, 1)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("text", ["1x3x224x224 k64 3x3 p1", "1x1x1080x1920 k16 7x7 p3", "1x1x500x64 k1 3x3 p1"])
+def test_every_thread_gets_as_many_blocks(text: str, threads: int) -> None:
+    problem = ConvProblem.parse(text)
+    for module in (planes, filters):
+        cut = module.blocks(problem, threads)
+        tasks = -(-problem.output_size[0] // cut.rows) * -(-problem.output_size[1] // cut.columns)
+        assert tasks >= threads
+        assert tasks % threads == 0, (cut, tasks)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_pictures_with_their_channels_innermost_are_taken_apart(channels: int, dtype: str) -> None:
+    for width in (1, 15, 16, 17, 31, 32, 33, 63, 64, 65):
+        problem = ConvProblem.parse(f"2x{channels}x5x{width} k3 3x3 p1 {dtype} channels_last")
+        a, b, bias = operands(problem)
+        for name in ("planes", "filters"):
+            check(ROWS[name], problem, a, b, bias)

@@ -413,3 +413,19 @@ def test_errors_can_be_pickled_and_a_wrong_mode_is_an_error_not_a_default() -> N
     assert str(pickle.loads(pickle.dumps(caught.value))) == "unknown precision; got 'exakt'; use exact or default"
     with pytest.raises(UsageError):
         convolve.why("1x1x5x5 k1 3x3", precision="fast")
+
+
+def test_channels_innermost_both_rows_of_the_library_are_its_one_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    from convolve.ops import conv
+
+    monkeypatch.setattr(conv, "_READY", {})
+    x, w = torch.randn(1, 3, 9, 8), torch.randn(16, 3, 3, 3)
+    last = [t.contiguous(memory_format=torch.channels_last) for t in (x, w)]
+    for operands, direct in ((last, True), ([x, w], False)):
+        conv._READY.clear()
+        result = convolve.conv2d(*operands, padding=1, algorithm="torch_channels_last")
+        (ready,) = conv._READY.values()
+        assert (ready.native is not None) is direct
+        again = convolve.conv2d(*operands, padding=1, algorithm="torch_channels_last")
+        assert again.equal(result)
+        assert again.stride() == result.stride() == F.conv2d(*operands, padding=1).stride()

@@ -21,6 +21,7 @@ ARGUMENTS = (
     "w_g", "w_k", "y_n", "y_k",
     "tile_size", "packed_size",  # of one thread, behind its scratch
     "chunks",  # shares of the filters
+    "streamed",  # 1: with channels innermost, whole vectors of the result are written past the caches
 )  # fmt: skip
 
 # (positions of the tile, vectors of filters)
@@ -92,6 +93,8 @@ def kernel(arguments):
                         there = shift(out, first * y_k + row * step_h + column * step_w)
 {_tile(tile, width, " " * 24)}
                 w_tile = shift(w_tile, taps * lanes)
+    if streamed != 0:
+        fence()
 """
 
 
@@ -106,8 +109,10 @@ def _tile(tile: int, width: int, indent: str) -> str:
     for i in range(tile):
         lines += [f"    b = broadcast(place, {i})"]
         lines += [f"    s{i}_{v} = fma(b, w{v}, s{i}_{v})" for v in range(width)]
-    lines += [f"if y_k == 1 and count == lanes and positions == {tile}:"]
-    lines += [f"    store(there, {i} * step_w + {v} * LANES, s{i}_{v})" for i, v in sums]
+    lines += [f"if y_k == 1 and count == lanes and positions == {tile}:", "    if streamed != 0:"]
+    lines += [f"        stream(there, {i} * step_w + {v} * LANES, s{i}_{v})" for i, v in sums]
+    lines += ["    else:"]
+    lines += [f"        store(there, {i} * step_w + {v} * LANES, s{i}_{v})" for i, v in sums]
     lines += ["else:"]
     lines += [f"    store(turned, {i} * lanes + {v} * LANES, s{i}_{v})" for i, v in sums]
     lines += ["    turn(turned, lanes, count, positions, there, y_k, step_w)"]

@@ -29,12 +29,18 @@ ARGUMENTS = (
 )  # fmt: skip
 
 # (filters of the tile, vectors of positions): their product in accumulators, the vectors and one weight fit the registers.
-_MANY = ((1, 8), (1, 4), (2, 8), (3, 8), (4, 6), (6, 4), (8, 3), (12, 2))
+_MANY = ((1, 8), (1, 4), (2, 8), (3, 8), (4, 6), (6, 4), (8, 3), (8, 2), (12, 2))
 _FEW = ((1, 8), (1, 4), (2, 5), (3, 4), (4, 3), (6, 2), (8, 1), (12, 1))
 
 
 def tiles() -> Tiles:
     return tiles_for(_MANY, _FEW)
+
+
+def layouts(straight: bool) -> list[tuple[int, int, int]]:
+    """Every register tile, flat (0), and where sums may go straight into the result, with as many of its vectors in one row as may be."""
+    across = {width: [n for n in range(1, width + 1) if straight and width % n == 0] for _, width in tiles()}
+    return [(tile, width, n) for tile, width in tiles() for n in (0, *across[width])]
 
 
 def kernel(tile: int, width: int, dtype: str) -> Kernel:
@@ -88,6 +94,7 @@ def kernel(arguments):
                     down, length, to, to_row, to_k = 1, (some_rows - 1) * pitch + some_columns, flat, 0, flat_k
                     passes = 1
                 vectors_across = max(across, {width} * (1 - across))
+{_places(width, " " * 16)}
                 for row in range(0, passes, down):
                     for column in range(0, length, vectors_across * LANES):
                         here = shift(scratch, row * pitch + column)
@@ -100,16 +107,24 @@ def kernel(arguments):
                             shift(out, (first + k) * y_k), step_h, step_w,
                         )
                 w_tile = shift(w_tile, taps * {tile})
+    if streamed != 0:
+        fence()
 """
+
+
+def _places(width: int, indent: str) -> str:
+    """Where the vectors of a tile lie, counted from its first one."""
+    lines = []
+    for v in range(width):
+        lines += [f"row{v}, column{v} = {v} // vectors_across, {v} % vectors_across * LANES"]
+        lines += [f"x{v}_at, y{v}_at = row{v} * pitch + column{v}, row{v} * to_row + column{v}"]
+    return "\n".join(indent + line for line in lines)
 
 
 def _tile(tile: int, width: int, indent: str) -> str:
     """The sums of `tile` filters at `width` vectors of positions, from `here` in the scratch to `there`."""
     sums = [(k, v) for k in range(tile) for v in range(width)]
     lines = []
-    for v in range(width):
-        lines += [f"row{v}, column{v} = {v} // vectors_across, {v} % vectors_across * LANES"]
-        lines += [f"x{v}_at, y{v}_at = row{v} * pitch + column{v}, row{v} * to_row + column{v}"]
     for k in range(tile):
         lines += [f"b = broadcast(constants, first + {k})"] + [f"s{k}_{v} = b" for v in range(width)]
     lines += ["for t in range(taps):", "    place = shift(here, table[offsets + t])"]
@@ -118,8 +133,10 @@ def _tile(tile: int, width: int, indent: str) -> str:
         lines += [f"    b = broadcast(w_tile, t * {tile} + {k})"]
         lines += [f"    s{k}_{v} = fma(b, x{v}, s{k}_{v})" for v in range(width)]
     whole = f"row + down <= passes and column + vectors_across * LANES <= length and count == {tile}"
-    lines += [f"if across == 0 or ({whole}):"]
-    lines += [f"    store(there, {k} * to_k + y{v}_at, s{k}_{v})" for k, v in sums]
+    lines += [f"if across == 0 or ({whole}):", "    if streamed != 0:"]
+    lines += [f"        stream(there, {k} * to_k + y{v}_at, s{k}_{v})" for k, v in sums]
+    lines += ["    else:"]
+    lines += [f"        store(there, {k} * to_k + y{v}_at, s{k}_{v})" for k, v in sums]
     lines += ["else:"]
     for v in range(width):
         lines += [f"    some = length - column - column{v} if row + row{v} < passes else 0"]

@@ -50,6 +50,11 @@ def copy_row(x, x_step, y, count):
             left = 2 * (count - i) - 1  # up to the last that is wanted: no further
             a, b = load_first(x, 2 * i, left), load_first(x, 2 * i + LANES, left - LANES)
             store_first(y, i, evens(a, b), count - i)
+    elif x_step == 3:
+        for i in range(0, count, LANES):
+            left = 3 * (count - i) - 2
+            a, b = load_first(x, 3 * i, left), load_first(x, 3 * i + LANES, left - LANES)
+            store_first(y, i, thirds(a, b, load_first(x, 3 * i + 2 * LANES, left - 2 * LANES)), count - i)
     else:
         for i in range(count):
             y[i] = x[i * x_step]
@@ -86,7 +91,10 @@ def fill(
                             # Whole vectors: what runs over the end of a row is overwritten by the next row.
                             from_row = shift(here, i * x_h - before_w)
                             for at in range(0, pitch, LANES):
-                                store(scratch, at, load_between(from_row, at, first - at, last - at))
+                                if first <= at and at + LANES <= last:
+                                    store(scratch, at, load(from_row, at))
+                                else:
+                                    store(scratch, at, load_between(from_row, at, first - at, last - at))
                         else:
                             clear(scratch, first)
                             copy_row(shift(here, i * x_h + from_w), x_w * stride_w, shift(scratch, first), last - first)

@@ -207,6 +207,14 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
         operation.__doc__ = words
         return operation
 
+    def thirds(builder: Any, a: Any, b: Any, c: Any) -> Any:
+        """Of the numbers of a, then b, then c: the first, the fourth, …"""
+        places = range(0, 3 * lanes, 3)
+        early = [i if i < 2 * lanes else 0 for i in places]
+        both = [j if i < 2 * lanes else i - lanes for j, i in enumerate(places)]
+        masks = [ir.Constant(ir.VectorType(_INT32, lanes), numbers) for numbers in (early, both)]
+        return builder.shuffle_vector(builder.shuffle_vector(a, b, masks[0]), c, masks[1])
+
     single = ir.VectorType(FLOAT, lanes)
 
     def widened(builder: Any, value: Any) -> Any:
@@ -313,6 +321,7 @@ def operations(dtype: str, lanes: int) -> dict[str, Any]:
     named: list[Callable[..., Any]] = [
         *(address, shift, prefetch, call_int, call, load, load_first, load_between, store, stream, fence, store_first),
         *(broadcast, splat, zero, fma, add, sub, mul, div, larger, where_larger, where_equal, add_where_equal),
+        thirds,
         *(load_bytes, store_bytes, total, turned, transpose, transpose_first),
         *(fnma, absolute, load_single, load_single_between, store_single, store_single_first, as_single),
     ]

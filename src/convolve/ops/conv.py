@@ -327,12 +327,13 @@ def _prepare(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) ->
     gradients = {
         choose(replace(problem, role=role), call.as_role(role).algorithm, call.precision).name for role in ROLES
     }
-    torchs = problem.macs > 0 and (chosen == "torch" or (not plain and torch_row.why_not(problem) is None))
+    same = {"torch", "torch_channels_last"} if problem.layout == "channels_last" else {"torch"}  # one operator
+    torchs = problem.macs > 0 and (chosen in same or (not plain and torch_row.why_not(problem) is None))
     native = torch_row.native(problem) if torchs else None
     if native is not None and not (x.is_contiguous() and w.is_contiguous()):
         native = _in_format(native, format_of(problem.layout, problem.axes))
     channels = problem.filters if call.role == "output" else problem.channels
-    ready = _Ready(native, not plain or gradients == {"torch"}, text, channels)
+    ready = _Ready(native, not plain or gradients <= same, text, channels)
     if key is not None and known == wisdom.changes() and not is_learning():
         if len(_READY) >= _MOST_READY:
             _READY.clear()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from convolve.kernels.machine import machine
 from convolve.kernels.scratch import ADDRESSES
 from convolve.ops import engine, positions
 from convolve.ops.positions import Blocks
@@ -19,6 +22,8 @@ from convolve.problem import DTYPE_BYTES, ConvProblem
 Strides = tuple[int, ...]
 _POINTERS = struct.Struct(f"{len(ADDRESSES)}q")
 _MOST_PLANS = 4096
+STREAMED_BYTES = 6 << 20
+"""Results of rows that wait for memory are written past the caches from here on: measured, it pays."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,12 @@ class Plan:
     """Of all threads."""
     threads: int
 
+    @cached_property
+    def table_address(self) -> int:
+        return self.table.ctypes.data
+
     def run(self, x: int, w: int, bias: int, y: int) -> None:
-        pointers = _POINTERS.pack(x, w, bias, y, engine.scratch(self.scratch_bytes), self.table.ctypes.data)
+        pointers = _POINTERS.pack(x, w, bias, y, engine.scratch(self.scratch_bytes), self.table_address)
         engine.run(self.address, pointers + self.arguments, self.threads)
 
 
@@ -54,6 +63,14 @@ def planned(planner: Planner, problem: ConvProblem, a: Tensor, b: Tensor) -> Pla
             _PLANS.clear()
         found = _PLANS[key] = planner(problem, a.stride(), b.stride(), threads)
     return found
+
+
+def streams(problem: ConvProblem, along: int, least: int | None = None) -> bool:
+    """Whether the result is of `least` bytes (STREAMED_BYTES), and each vector along this axis of it begins where a streamed one must."""
+    least = STREAMED_BYTES if least is None else least
+    lanes, steps = machine().lanes(problem.dtype), list(positions.result_strides(problem))
+    whole = steps.pop(along) == 1 and all(step % lanes == 0 for step in steps)
+    return whole and math.prod(problem.result_shape) * DTYPE_BYTES[problem.dtype] >= least
 
 
 def run(planner: Planner, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:

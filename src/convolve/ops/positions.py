@@ -208,7 +208,10 @@ def equal_blocks(axes: Sequence[Axis], planes: int, room: int, unit: int, outer:
     rows = max(1, min(height.outputs, room // (planes * (columns + width.reach)) - height.reach))
     if outer * blocks_w * -(-height.outputs // rows) < wanted:
         rows = max(1, min(rows, height.outputs * outer * blocks_w // wanted))
-    return -(-height.outputs // -(-height.outputs // rows)), columns  # as equal as can be
+    fewest = -(-height.outputs // rows)
+    equal = (-(-height.outputs // number) for number in range(fewest, 2 * fewest))  # as equal as can be
+    shared = (some for some in equal if outer * blocks_w * -(-height.outputs // some) % threads == 0)  # by all threads
+    return next(shared, -(-height.outputs // fewest)), columns
 
 
 def fill_cycles(axes: Sequence[Axis], channels: int, rows: int, columns: int, lanes: int, in_order: bool) -> float:

@@ -18,13 +18,12 @@ from torch import Tensor
 from convolve.kernels import depthwise_rows as kernels
 from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine, why_no_kernels
-from convolve.ops import engine, positions
+from convolve.ops import direct_call, engine, positions
 from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.bounds import direct_bound
 from convolve.problem import DTYPE_BYTES, ROLES, ConvProblem
 
 _SERIAL = 1 << 17  # multiply-adds below which a second thread costs more than it brings
-_STREAMED_BYTES = 6 << 20  # results from here on are written past the caches
 _LONGEST = 1 << 16
 _APART = 128
 _SHARES = 8  # of the images and blocks, of a weight gradient with fewer filters than threads would like
@@ -126,11 +125,11 @@ def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tens
 
 
 def _plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads: int) -> _Plan:
-    element, lanes = DTYPE_BYTES[problem.dtype], machine().lanes(problem.dtype)
+    element = DTYPE_BYTES[problem.dtype]
     maps = _maps(problem)
     rows, planes = maps.positions[0], problem.batch * maps.filters
     blocks = 1 if threads == 1 or planes >= 3 * threads else min(rows, -(-3 * threads // planes))
-    streamed = math.prod(problem.result_shape) * element >= _STREAMED_BYTES and maps.outputs[1] % lanes == 0
+    streamed = direct_call.streams(problem, -1)
     (size, _), (stride, _) = problem.window.kernel, problem.window.stride
     values = _common(problem, maps, a, -(-rows // blocks))
     values |= {"w_k": b[0], "w_h": b[2], "w_w": b[3], "streamed": int(streamed)}

@@ -52,11 +52,14 @@ def _address(tile: int, width: int, dtype: str) -> int:
 
 def _plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads: int) -> direct_call.Plan:
     cut = blocks(problem, threads)
-    across = cut.width * machine().lanes(problem.dtype)
+    lanes = machine().lanes(problem.dtype)
+    across = cut.width * lanes
+    streamed = problem.result_shape[1] // problem.groups % lanes == 0 and direct_call.streams(problem, 1)
 
     def own(given: dict[str, int]) -> dict[str, int]:
         # A tile may run beyond a row that is shorter than it.
-        return {"scratch_size": positions.aligned(given["scratch_size"] + cut.tile), "tile_size": cut.tile * across}
+        size = positions.aligned(given["scratch_size"] + cut.tile)
+        return {"scratch_size": size, "tile_size": cut.tile * across, "streamed": int(streamed)}
 
     address = _address(cut.tile, cut.width, problem.dtype)
     areas = ("scratch_size", "tile_size", "packed_size")

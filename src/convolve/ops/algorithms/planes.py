@@ -6,7 +6,6 @@ one kernel, since the input gradient is a convolution whose weight is read from 
 
 from __future__ import annotations
 
-import math
 from functools import cache, lru_cache
 
 from torch import Tensor
@@ -20,9 +19,9 @@ from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.algorithms import depthwise_rows
 from convolve.ops.bounds import direct_bound
 from convolve.ops.positions import Blocks, Work
-from convolve.problem import DTYPE_BYTES, ConvProblem
+from convolve.problem import ConvProblem
 
-STREAMED_BYTES = 6 << 20  # measured: from here on it pays
+_STREAMED_BYTES = 32 << 20  # of the results of several filters: smaller ones may as well stay in the caches
 SINGLE = -1  # in place of Blocks.across: the kernel of single filters
 
 
@@ -34,23 +33,23 @@ def blocks(problem: ConvProblem, threads: int) -> Blocks:
     axes, lanes, channels, filters, planes, parts, taps, outer, in_order = work
     _, height, width = axes
     found = []
-    for tile, vectors in kernels.tiles():
+    straight = in_order and parts == 1
+    for tile, vectors, across in kernels.layouts(straight):
         reach = vectors * lanes
-        rows, columns = positions.equal_blocks(axes, max(planes, tile), room, reach, outer, threads)
-        pitch = columns + width.reach
+        # The sums of a tile pass through a scratch of their own, unless they go straight into the result.
+        maps = planes if across else max(planes, tile)
+        rows, columns = positions.equal_blocks(axes, maps, room, reach, outer, threads)
         tiles = -(-filters // tile)
         tasks = outer * -(-height.outputs // rows) * -(-width.outputs // columns)
         chunks = min(tiles, -(-threads // tasks))
-        whole = -(-columns // lanes)
-        fitting = [one for one in range(1, vectors + 1) if vectors % one == 0 and one <= whole]
-        across = fitting[-1] if in_order and parts == 1 else 0
-        flat = -(-((rows - 1) * pitch + columns) // reach)
-        passes = -(-rows // (vectors // across)) * -(-whole // across) if across else flat
-        sums, loads = tile * vectors, 2 * vectors + tile + 1  # a load between two cache lines counts twice
-        a_tap = max(sums, loads) + 0.25 * min(sums, loads)
-        out = tile * vectors * (2 if across else 1.5 * lanes)
-        if across and flat * (taps * a_tap + 5 * tile * vectors) < passes * (taps * a_tap + out):
-            across, passes, out = 0, flat, tile * vectors * 5
+        if across:
+            passes = -(-rows // (vectors // across)) * -(-columns // (across * lanes))
+            a_sum = 1.5 if across == vectors else 2.0
+        else:
+            flat = (rows - 1) * (columns + width.reach) + columns
+            passes, a_sum = -(-flat // reach), 10.0 if straight else 1.5 * lanes
+        sums, loads = tile * vectors, 1.7 * vectors + 0.7 * tile  # a load between two cache lines counts twice
+        a_tap, out = max(sums, loads) + 0.15 * min(sums, loads) + 0.1 * max(sums - 16, 0), a_sum * sums
         fill = positions.fill_cycles(axes, channels, rows, columns, lanes, in_order)
         copies = 0 if across else tile * rows * positions.A_ROW
         packing = 2.0 * convolution.taps * tiles * tile * min(problem.groups * chunks, tasks)
@@ -91,14 +90,6 @@ def _address(tile: int, width: int, dtype: str, of_single: bool) -> int:
     return loaded(kernel(tile, width, dtype)).address
 
 
-def _streams(problem: ConvProblem) -> bool:
-    """Whether the result is too large to stay in the caches, and each of its rows begins where a streamed vector may."""
-    size = DTYPE_BYTES[problem.dtype]
-    vector = machine().lanes(problem.dtype) * size
-    aligned = all(stride * size % vector == 0 for stride in positions.result_strides(problem)[:-1])
-    return aligned and math.prod(problem.result_shape) * size >= STREAMED_BYTES
-
-
 def _plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads: int) -> direct_call.Plan:
     cut = blocks(problem, threads)
     reach = cut.width * machine().lanes(problem.dtype)
@@ -106,7 +97,8 @@ def _plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads:
     def own(given: dict[str, int]) -> dict[str, int]:
         if cut.across == SINGLE:
             size = positions.aligned(given["scratch_size"] + reach + cut.tile * given["pitch"])
-            return {"scratch_size": size, "flat_size": 0, "across": SINGLE, "streamed": int(_streams(problem))}
+            streamed = direct_call.streams(problem, -1)
+            return {"scratch_size": size, "flat_size": 0, "across": SINGLE, "streamed": int(streamed)}
         flat = -(-((cut.rows - 1) * given["pitch"] + cut.columns) // reach) * reach
         # Vectors of positions may run beyond the last row, and tiles beyond the last rows.
         size = positions.aligned(given["scratch_size"] + 2 * reach + cut.width * given["pitch"])
@@ -114,7 +106,7 @@ def _plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads:
             "scratch_size": size,
             "flat_size": positions.aligned(flat) * cut.tile,
             "across": cut.across,
-            "streamed": 0,
+            "streamed": int(cut.across != 0 and direct_call.streams(problem, -1, _STREAMED_BYTES)),
         }
 
     address = _address(cut.tile, cut.width, problem.dtype, cut.across == SINGLE)

@@ -40,13 +40,14 @@ def blocks(problem: ConvProblem, threads: int) -> Blocks:
     """The cheapest way to cut the work, by a count of vector instructions."""
     axes, lanes, channels, filters, planes, _, _, outer, in_order = positions.work_of(replace(problem, role="output"))
     _, height, width = axes
-    room = positions.room_of(problem)
+    room = 2 * positions.room_of(problem)  # lanes are summed up after each block: the fewer, the better
     rows, columns = positions.equal_blocks(axes, planes + (0 if in_order else filters), room, 8 * lanes, outer, threads)
     tasks = outer * -(-height.outputs // rows) * -(-width.outputs // columns)
     found = []
     for tile, taps in kernels.tiles():
         tiles = -(-filters // tile) * -(-problem.taps // taps)
-        inner = rows * -(-columns // lanes) * (max(tile * taps, tile + taps) + 0.5) + 6 * rows
+        sums, loads = tile * taps, tile + 1.7 * taps  # a load between two cache lines counts twice
+        inner = rows * -(-columns // lanes) * (max(sums, loads) + 0.15 * min(sums, loads)) + 6 * rows
         fill = positions.fill_cycles(axes, channels, rows, columns, lanes, in_order)
         copy = 0 if in_order else 1.5 * filters * rows * columns
         cycles = tasks * (tiles * (inner + 12 * tile * taps) + fill + copy)
