@@ -56,7 +56,7 @@ ROWS = {
 
 # The place of a phase of the inputs among the products of a sum: those of even rows are neighbours, and those of even columns. Where
 # the kernel has an odd number of taps, only they have the last one, and at the point at infinity the other phases are zeros.
-_PART = "part = 0 if {phases} == 1 else 3 * phase_w if phase_h > 0 else 1 + phase_w"
+PART = "part = 0 if {phases} == 1 else 3 * phase_w if phase_h > 0 else 1 + phase_w"
 
 # What each kernel is told, in this order (all int64). Strides, sizes and offsets count elements; c and k are those of one group.
 ARGUMENTS = (
@@ -186,7 +186,7 @@ def kernel(arguments):
         call(forward, block)
         for panel in range(part * panels // parts, (part + 1) * panels // parts):
             for e in range(elements):
-                begin, end = 0, down * down  # of the phases, in the order of `_PART`
+                begin, end = 0, down * down  # of the phases, in the order of `PART`
                 if odd_h > 0 and e >= elements - tile:
                     begin, end = 1, 3
                 if odd_w > 0 and e % tile == tile - 1:
@@ -250,7 +250,7 @@ def kernel(arguments):
 {each("i# = load_first(begin#, j * hop#, lanes)", n, 28)}
 {_indented(transformed, 8)}
 {_indented(kept, 8)}
-                    {_PART.format(phases="down")}
+                    {PART.format(phases="down")}
                     there = shift(v, (part * blocks * LANES + b) * tiles + t * LANES)
                     for i in range({made}):
                         for q in range(run):
@@ -428,7 +428,7 @@ def kernel(arguments):
                 top, left = phase_h + flipped * phases * {taps - 1}, phase_w + flipped * phases * {taps - 1}
                 first_c = panel + phase_h * phase_h_step + phase_w * phase_w_step + b * LANES * {VECTORS} * LANES
                 if part_step > 0:
-                    {_PART.format(phases="phases")}
+                    {PART.format(phases="phases")}
                     first_c += part * part_step
                 for c in range(last):
                     to = shift(pointer(u), first_c + c * {VECTORS} * LANES)

@@ -71,6 +71,13 @@ def taps_of(problem: ConvProblem) -> tuple[int, ...]:
     return tuple(-(-k // s) for k, s in zip(problem.window.kernel, problem.window.stride, strict=True))
 
 
+def inputs_met(problem: ConvProblem, axis: int) -> int:
+    """Inputs up to the last one that meets a tap: what lies behind may be cropped, and is not read."""
+    window = problem.window
+    last = window.stride[axis] * (problem.output_size[axis] - 1) + window.kernel[axis] - window.padding[axis][0]
+    return min(problem.size[axis], last)
+
+
 class _Axis(NamedTuple):
     """One axis of the convolution of stride 1 that the tiles are cut from."""
 
@@ -79,7 +86,7 @@ class _Axis(NamedTuple):
     before: int
     """Zeros before the first input; with a negative number, inputs that are not read."""
     size: int
-    """Inputs up to the last one that a result needs: what lies behind may be cropped, and is not read."""
+    """Inputs up to the last one that a result needs."""
     skip: int
     """How many phases have no result at the first position."""
 
@@ -88,7 +95,7 @@ def _axis(problem: ConvProblem, axis: int) -> _Axis:
     n, m, window = problem.size[axis], problem.output_size[axis], problem.window
     k, s, (before, _) = window.kernel[axis], window.stride[axis], window.padding[axis]
     if problem.role == "output":
-        return _Axis(m, before, min(n, s * (m - 1) + k - before), 0)
+        return _Axis(m, before, inputs_met(problem, axis), 0)
     # Result i, or s q + r beyond the padding, sums inputs q, q - 1, … with the taps r, r + s, …
     first, last = before // s, (n - 1 + before) // s
     return _Axis(last - first + 1, -(-k // s) - 1 - first, min(m, last + 1), before - s * first)

@@ -22,7 +22,7 @@ from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine
 from convolve.ops import engine, positions
 from convolve.ops.algorithm import Cost
-from convolve.ops.winograd_call import CALL_SECONDS, CLOCK, L2_BYTES
+from convolve.ops.winograd_call import CALL_SECONDS, CLOCK, L2_BYTES, inputs_met, taps_of
 from convolve.problem import DTYPE_BYTES, ConvProblem
 
 MOST_TILES = 256
@@ -57,9 +57,14 @@ class _Sizes(NamedTuple):
 
     tile: int
     m: int
+    taps: int
+    """Of one phase of the inputs, along an axis."""
+    down: int
+    """Phases of the inputs along an axis."""
     lanes: int
     width: int
     """Bytes of an element."""
+    kernel: tuple[int, int]
     channels: int
     filters: int
     tiles: tuple[int, int]
@@ -68,13 +73,17 @@ class _Sizes(NamedTuple):
 
     @classmethod
     def of(cls, tile: int, problem: ConvProblem) -> _Sizes:
-        m = tile - kernels.TAPS + 1
+        taps = taps_of(problem)[0]
+        m = tile - taps + 1
         rows, columns = (-(-size // m) for size in problem.output_size)
         return cls(
             tile,
             m,
+            taps,
+            problem.window.stride[0],
             machine().lanes(problem.dtype),
             DTYPE_BYTES[problem.dtype],
+            (problem.window.kernel[0], problem.window.kernel[1]),
             problem.channels // problem.groups,
             problem.filters // problem.groups,
             (rows, columns),
@@ -86,9 +95,18 @@ class _Sizes(NamedTuple):
         return self.tile**2
 
     @property
+    def products(self) -> float:
+        """Elements that are multiplied, of all phases: of one that lacks the last tap, not those at infinity."""
+        return self.elements * self.phases * math.prod(1 - k % self.down / 2 / self.tile for k in self.kernel)
+
+    @property
     def panel(self) -> int:
         """Filters of a panel."""
         return kernels.VECTORS * self.lanes
+
+    @property
+    def phases(self) -> int:
+        return self.down**2
 
     @property
     def blocks(self) -> int:
@@ -115,14 +133,15 @@ class _Room(NamedTuple):
     def of(cls, sizes: _Sizes, cut: Cut) -> _Room:
         blocks, panels = -(-sizes.blocks // cut.channel_parts), -(-sizes.panels // cut.filter_parts)
         # A line longer than need be: powers of two between them would put all elements of a tile into one set of the cache.
-        v_element = (blocks * cut.tiles + 1) * sizes.lanes
+        v_element = (sizes.phases * blocks * cut.tiles + 1) * sizes.lanes
         d_element = (panels * kernels.VECTORS * cut.tiles + 1) * sizes.lanes
-        u_element = cut.group_channels * cut.group_panels * sizes.panel + sizes.lanes
+        u_element = sizes.phases * cut.group_channels * cut.group_panels * sizes.panel + sizes.lanes
         groups = 1
         if -(-sizes.all_tiles // cut.tile_parts) > cut.tiles:
             groups = -(-blocks * sizes.lanes // cut.group_channels) * -(-panels // cut.group_panels)
         u_size = groups * sizes.elements * u_element
-        whole = sizes.elements * (v_element + d_element) + u_size + kernels.scratch(sizes.tile, sizes.lanes)
+        whole = sizes.elements * (v_element + d_element) + u_size
+        whole += kernels.scratch(sizes.tile, math.prod(sizes.kernel), sizes.lanes)
         return cls(v_element, d_element, u_element, u_size, positions.aligned(whole))
 
 
@@ -160,7 +179,6 @@ def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int,
     room = _Room.of(sizes, cut)
     out_h, out_w = problem.output_size
     (before_h, _), (before_w, _) = problem.window.padding
-    reach = kernels.TAPS - 1
     w = positions.result_strides(problem)
     common = dict.fromkeys(winograd.ARGUMENTS, 0) | {
         "outputs": sizes.m, "run_length": winograd.run_length(sizes.m, sizes.lanes), "down": 1,
@@ -168,9 +186,8 @@ def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int,
     }  # fmt: skip
     of_x = common | {
         "x_n": x[0], "x_c": x[1], "x_h": x[2], "x_w": x[3], "before_h": before_h, "before_w": before_w,
-        # Inputs behind the last one that a gradient meets may be cropped, and are not read.
-        "size_h": min(problem.size[0], out_h + reach - before_h), "size_w": min(problem.size[1], out_w + reach - before_w),
-        "v_element": room.v_element,
+        "size_h": inputs_met(problem, 0), "size_w": inputs_met(problem, 1),
+        "down": sizes.down, "v_element": room.v_element,
     }  # fmt: skip
     of_y = common | {
         "x_n": dy[0], "x_c": dy[1], "x_h": dy[2], "x_w": dy[3], "size_h": out_h, "size_w": out_w,
@@ -178,13 +195,14 @@ def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int,
     }  # fmt: skip
     values = {
         "forward": loaded(winograd.forward(tile, problem.dtype)).address,
-        "gradients": loaded(kernels.gradients(tile, problem.dtype)).address,
+        "gradients": loaded(kernels.gradients(sizes.taps, tile, problem.dtype)).address,
         "sums": loaded(kernels.sums(problem.dtype)).address,
-        "taps": loaded(kernels.taps(tile, problem.dtype)).address,
+        "taps": loaded(kernels.taps(sizes.taps, tile, problem.dtype)).address,
         "elements": sizes.elements, "thread_size": room.size,
         "groups": problem.groups, "channels": sizes.channels, "filters": sizes.filters,
         "x_c": x[1], "y_k": dy[1], "w_k": w[0], "w_c": w[1], "w_r": w[2], "w_s": w[3],
         "share_size": math.prod(problem.weight_shape),
+        "kernel_h": sizes.kernel[0], "kernel_w": sizes.kernel[1], "down": sizes.down, "tile": tile,
         "all_tiles": sizes.all_tiles, "tiles": cut.tiles,
         "tile_parts": cut.tile_parts, "channel_parts": cut.channel_parts, "filter_parts": cut.filter_parts,
         "group_channels": cut.group_channels, "group_panels": cut.group_panels,
@@ -236,27 +254,28 @@ def _cuts(sizes: _Sizes, problem: ConvProblem, threads: int) -> Iterator[Cut]:
     weight_lines = math.prod(problem.weight_shape) * sizes.width / 64
     for tile_parts, channel_parts, filter_parts in _parts(sizes, problem.groups, threads):
         blocks, panels = -(-sizes.blocks // channel_parts), -(-sizes.panels // filter_parts)
+        maps = sizes.phases * blocks  # vectors of channels, of all phases
         mine, vectors = (
             -(-sizes.all_tiles // tile_parts),
             min(-(-sizes.filters // sizes.lanes), panels * kernels.VECTORS),
         )
         channels = blocks * sizes.lanes
-        passes = sizes.elements * -(-min(channels, sizes.channels) // kernels.rows(problem.dtype)) * panels
+        passes = sizes.products * -(-min(channels, sizes.channels) // kernels.rows(problem.dtype)) * panels
         tasks = -(-problem.groups * tile_parts * channel_parts * filter_parts // threads)
-        work = sizes.elements * mine * (X_CYCLES * blocks + Y_CYCLES * vectors)
-        work += GATHERED_CYCLES * gathered * mine * sizes.m * (sizes.tile * blocks + sizes.m * vectors)
+        work = sizes.elements * mine * (X_CYCLES * maps + Y_CYCLES * vectors)
+        work += GATHERED_CYCLES * gathered * mine * sizes.m * (sizes.tile * maps + sizes.m * vectors)
         work += PRODUCT_CYCLES * passes * mine * kernels.rows(problem.dtype) * kernels.VECTORS
-        work += TAPS_CYCLES * channels * vectors * (sizes.elements + 3 * kernels.TAPS**2)
+        work += TAPS_CYCLES * channels * vectors * (sizes.phases * sizes.elements + 3 * math.prod(sizes.kernel))
         work += SHARE_LINE * weight_lines * (tile_parts - 1)
         for chunks in sorted({-(-mine // tiles) for tiles in _CHUNKS}):
             tiles = -(-mine // chunks)
             line = sizes.elements * tiles * sizes.lanes * sizes.width / 64
-            v_lines, d_lines = line * blocks, line * panels * kernels.VECTORS
+            v_lines, d_lines = line * maps, line * panels * kernels.VECTORS
             spilled = 64 * (v_lines + d_lines) > L2_BYTES / 2
             per_pass = PASS_CYCLES + max(0, tiles - _NEAR_TILES)
             for group_blocks, group_panels in _groups(blocks, panels, chunks):
                 groups_c, groups_k = -(-blocks // group_blocks), -(-panels // group_panels)
-                u_bytes = sizes.elements * group_blocks * sizes.lanes * group_panels * sizes.panel * sizes.width
+                u_bytes = sizes.elements * sizes.phases * group_blocks * sizes.lanes * group_panels * sizes.panel * sizes.width
                 more = chunks * passes * per_pass
                 if spilled:
                     more += chunks * (V_LINE * v_lines * groups_k + D_LINE * d_lines * groups_c)

@@ -45,21 +45,15 @@ def why_not(tile: int, problem: ConvProblem) -> str | None:
     if {*window.dilation, *window.input_dilation} != {1}:
         return "it needs dilation 1"
     stride, *others = window.stride
-    if problem.role == "weight_gradient":
-        return _why_no_weight_gradient(problem)
     if stride not in STRIDES or any(other != stride for other in others):
         return "it needs stride 1 or 2, the same along each axis"
     taps, *others = winograd_call.taps_of(problem)
     if taps not in TAPS or any(other != taps for other in others) or (stride == 1 and len(set(window.kernel)) > 1):
         served = " or ".join(str(t) if stride == 1 else f"{stride * (t - 1) + 1} to {stride * t}" for t in TAPS)
         return f"at stride {stride} its kernels have {served} taps along each axis, not {'x'.join(map(str, window.kernel))}"
+    if problem.role == "weight_gradient":
+        return winograd_call.why_not(problem)
     return None if stride == 1 else _why_no_phases(tile, problem)
-
-
-def _why_no_weight_gradient(problem: ConvProblem) -> str | None:
-    if (*problem.window.kernel, *problem.window.stride) != (3, 3, 1, 1):
-        return "its weight gradients are those of 3x3 kernels at stride 1"
-    return winograd_call.why_not(problem)
 
 
 def _why_no_phases(tile: int, problem: ConvProblem) -> str | None:
