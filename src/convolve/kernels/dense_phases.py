@@ -17,6 +17,7 @@ from __future__ import annotations
 from convolve.kernels.cache import Kernel
 from convolve.kernels.preamble import HEADER, PREAMBLE
 from convolve.kernels.scratch import unpack
+from convolve.kernels.winograd import ARGUMENTS as DRIVER
 
 STRIDES = (2, 3, 4)
 
@@ -25,6 +26,16 @@ ARGUMENTS = (
     "x_n", "x_c", "x_h", "x_w", "size_h", "size_w", "before_h", "before_w",
     "rows", "columns",  # of z
 )  # fmt: skip
+IMAGES = (
+    *DRIVER[: DRIVER.index("forward")],  # addresses; flags: of each image
+    "maps", "driver",  # addresses of kernels
+    "batch", "x_n", "y_n",
+    "maps_size", "thread_size",  # of the maps of an image; of each thread's scratch
+)  # fmt: skip
+"""What `images` is told, in this order; then what the other two are, behind their addresses."""
+
+TOLD = -(-(2 * HEADER + len(ARGUMENTS) + len(DRIVER)) // 8) * 8
+"""Numbers that hold what the two are told, in whole lines."""
 
 
 def source(stride: int) -> str:
@@ -68,6 +79,41 @@ def kernel(arguments):
 """
 
 
+def images_source() -> str:
+    """The kernel that takes a thread's images from x to y, one after the other: its phases, and the convolution over them."""
+    first = HEADER + len(IMAGES)
+    to_maps = {name: HEADER + i for i, name in enumerate(ARGUMENTS)}
+    to_driver = {name: HEADER + i for i, name in enumerate(DRIVER)}
+    own, others = len(ARGUMENTS) - 2, len(DRIVER) - DRIVER.index("forward")
+    return f"""
+def kernel(arguments):
+{PREAMBLE}
+{unpack(IMAGES, "arguments", HEADER, 4)}
+    z = shift(pointer(scratch), thread * thread_size)
+    of_maps = int64_pointer(address(shift(z, maps_size)))
+    of_driver = shift(of_maps, {HEADER + len(ARGUMENTS)})
+    for i in range({HEADER}):
+        of_maps[i], of_driver[i] = i // {HEADER - 1}, i // {HEADER - 1}  # the first thread of one
+    for i in range({own}):
+        of_maps[{HEADER + 2} + i] = arguments[{first} + i]
+    for i in range({others}):
+        of_driver[{HEADER + len(DRIVER) - others} + i] = arguments[{first + own} + i]
+    of_maps[{to_maps["z"]}], of_driver[{to_driver["x"]}] = address(z), address(z)
+    of_driver[{to_driver["u"]}], of_driver[{to_driver["bias"]}] = u, bias
+    of_driver[{to_driver["scratch"]}] = address(shift(of_maps, {TOLD}))
+    for n in range(thread * batch // threads, (thread + 1) * batch // threads):
+        of_maps[{to_maps["x"]}] = address(shift(pointer(x), n * x_n))
+        of_driver[{to_driver["y"]}] = address(shift(pointer(y), n * y_n))
+        of_driver[{to_driver["flags"]}] = address(shift(pointer(flags), n))
+        call(maps, of_maps)
+        call(driver, of_driver)
+"""
+
+
+def images(dtype: str) -> Kernel:
+    return Kernel(f"dense-phases-{dtype}-images", dtype, images_source, lambda: "")
+
+
 def kernel(stride: int, dtype: str) -> Kernel:
     assert stride in STRIDES
     return Kernel(f"dense-phases-{dtype}-{stride}", dtype, lambda: source(stride), lambda: "")
@@ -75,4 +121,4 @@ def kernel(stride: int, dtype: str) -> Kernel:
 
 def every(dtype: str) -> list[Kernel]:
     """This family's rows of the table."""
-    return [kernel(stride, dtype) for stride in STRIDES]
+    return [images(dtype), *(kernel(stride, dtype) for stride in STRIDES)]

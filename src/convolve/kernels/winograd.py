@@ -86,7 +86,8 @@ WEIGHTS_ARGUMENTS = (
     "depth", "panels",  # as above
     "vectors",  # of filters, without phases
     "phases", "phase_h_step", "phase_w_step",  # along an axis; from one of the results to the next in u
-    "part_step",  # from one of the inputs to the next
+    "channel_step",  # from one channel to the next
+    "part_step",  # from one of the inputs to the next, where they are parts of the channels
     "vector_step",  # from one vector of filters to the next, in vectors of panels
 )  # fmt: skip
 PRODUCT_ARGUMENTS = ("v", "u", "m", "channels", "v_block", "passes")
@@ -426,12 +427,12 @@ def kernel(arguments):
         for phase_h in range(phases):
             for phase_w in range(phases):
                 top, left = phase_h + flipped * phases * {taps - 1}, phase_w + flipped * phases * {taps - 1}
-                first_c = panel + phase_h * phase_h_step + phase_w * phase_w_step + b * LANES * {VECTORS} * LANES
+                first_c = panel + phase_h * phase_h_step + phase_w * phase_w_step + b * LANES * channel_step
                 if part_step > 0:
                     {PART.format(phases="phases")}
                     first_c += part * part_step
                 for c in range(last):
-                    to = shift(pointer(u), first_c + c * {VECTORS} * LANES)
+                    to = shift(pointer(u), first_c + c * channel_step)
                     place = c * c_step
                     for s in range({taps}):
                         column = left + s * turn

@@ -82,7 +82,6 @@ class _Memory(threading.local):
     """One block of scratch memory for each calling thread: fresh pages would cost more than most kernels."""
 
     block: Tensor | None = None
-    maps: Tensor | None = None
 
 
 _MEMORY = _Memory()
@@ -94,13 +93,3 @@ def scratch(size: int) -> int:
     if block is None or block.numel() < size + 64:
         block = _MEMORY.block = torch.empty(size + 64, dtype=torch.uint8)
     return (block.data_ptr() + 63) // 64 * 64
-
-
-def maps(elements: int, dtype: torch.dtype) -> Tensor:
-    """As `scratch`, a second block: what one kernel writes for the next, whose scratch is the first."""
-    size = elements * dtype.itemsize
-    block = _MEMORY.maps
-    if block is None or block.numel() < size + 64:
-        block = _MEMORY.maps = torch.empty(size + 64, dtype=torch.uint8)
-    first = -block.data_ptr() % 64
-    return block[first : first + size].view(dtype)

@@ -20,9 +20,9 @@ from convolve.kernels import winograd
 from convolve.kernels import winograd_gradient as kernels
 from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine
-from convolve.ops import engine, positions
+from convolve.ops import engine, phases, positions
 from convolve.ops.algorithm import Cost
-from convolve.ops.winograd_call import CALL_SECONDS, CLOCK, L2_BYTES, inputs_met, taps_of
+from convolve.ops.winograd_call import CALL_SECONDS, CLOCK, L2_BYTES
 from convolve.problem import DTYPE_BYTES, ConvProblem
 
 MOST_TILES = 256
@@ -73,7 +73,8 @@ class _Sizes(NamedTuple):
 
     @classmethod
     def of(cls, tile: int, problem: ConvProblem) -> _Sizes:
-        taps = taps_of(problem)[0]
+        problem = phases.inner(problem)
+        taps = phases.taps_of(problem)[0]
         m = tile - taps + 1
         rows, columns = (-(-size // m) for size in problem.output_size)
         return cls(
@@ -161,16 +162,14 @@ class _Plan:
 _PLANS: dict[tuple[object, ...], _Plan] = {}
 
 
-def _plan(tile: int, problem: ConvProblem, x: Tensor, dy: Tensor) -> _Plan:
+def _plan(tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int, ...]) -> _Plan:
     threads = engine.thread_count()
-    key = (tile, id(problem), x.stride(), dy.stride(), threads)
+    key = (tile, id(problem), x, dy, threads)
     found = _PLANS.get(key)
     if found is None or found.problem is not problem:
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
-        found = _PLANS[key] = _planned(
-            tile, problem, x.stride(), dy.stride(), best_cut(tile, problem, threads), threads
-        )
+        found = _PLANS[key] = _planned(tile, problem, x, dy, best_cut(tile, problem, threads), threads)
     return found
 
 
@@ -186,7 +185,7 @@ def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int,
     }  # fmt: skip
     of_x = common | {
         "x_n": x[0], "x_c": x[1], "x_h": x[2], "x_w": x[3], "before_h": before_h, "before_w": before_w,
-        "size_h": inputs_met(problem, 0), "size_w": inputs_met(problem, 1),
+        "size_h": phases.inputs_met(problem, 0), "size_w": phases.inputs_met(problem, 1),
         "down": sizes.down, "v_element": room.v_element,
     }  # fmt: skip
     of_y = common | {
@@ -223,17 +222,32 @@ def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int,
 
 def run(tile: int, problem: ConvProblem, x: Tensor, dy: Tensor) -> tuple[Tensor, bool]:
     """The weight gradient, and whether all of it is finite."""
-    plan = _plan(tile, problem, x, dy)
-    shape, strides = problem.weight_shape, plan.result_strides
-    shares = torch.empty_strided((plan.shares, *shape), (math.prod(shape), *strides), dtype=x.dtype)
-    flags = torch.zeros(plan.threads, dtype=x.dtype)
-    scratch = engine.scratch(plan.scratch_bytes)
-    pointers = _POINTERS.pack(x.data_ptr(), dy.data_ptr(), shares.data_ptr(), flags.data_ptr(), scratch)
+    if phases.dense(problem):
+        return _run_dense(tile, problem, x, dy)
+    plan = _plan(tile, problem, x.stride(), dy.stride())
+    return _run(plan, x.data_ptr(), dy, engine.scratch(plan.scratch_bytes))
+
+
+def _run_dense(tile: int, problem: ConvProblem, x: Tensor, dy: Tensor) -> tuple[Tensor, bool]:
+    """The same over the phases side by side."""
+    maps = phases.maps(problem, x.stride())
+    plan = _plan(tile, phases.inner(problem), maps.strides, dy.stride())
+    scratch = engine.scratch(maps.bytes + plan.scratch_bytes)
+    maps.make(x, scratch)
+    dw, finite = _run(plan, scratch, dy, scratch + maps.bytes)
+    return phases.weight_gradient(problem, dw), finite
+
+
+def _run(plan: _Plan, x: int, dy: Tensor, scratch: int) -> tuple[Tensor, bool]:
+    shape, strides = plan.problem.weight_shape, plan.result_strides
+    shares = torch.empty_strided((plan.shares, *shape), (math.prod(shape), *strides), dtype=dy.dtype)
+    flags = torch.zeros(plan.threads, dtype=dy.dtype)
+    pointers = _POINTERS.pack(x, dy.data_ptr(), shares.data_ptr(), flags.data_ptr(), scratch)
     engine.run(plan.address, pointers + plan.arguments, plan.threads)
     finite = all(map(math.isfinite, flags.tolist()))
     if plan.shares == 1:
         return shares[0], finite
-    total = torch.empty_strided(shape, strides, dtype=x.dtype)
+    total = torch.empty_strided(shape, strides, dtype=dy.dtype)
     torch.sum(shares, 0, out=total)
     return total, finite and bool(total.isfinite().all())
 
@@ -318,5 +332,5 @@ def cost(tile: int, problem: ConvProblem) -> Cost:
     if problem.macs == 0:
         return Cost(0.0, 0)
     sizes, cut = _Sizes.of(tile, problem), best_cut(tile, problem, 1)
-    seconds = CALL_SECONDS + cut.cycles / CLOCK + problem.bytes * 1e-10
+    seconds = CALL_SECONDS + (cut.cycles + phases.cycles(problem)) / CLOCK + problem.bytes * 1e-10
     return Cost(seconds, _Room.of(sizes, cut).size * sizes.width)

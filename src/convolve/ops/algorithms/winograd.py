@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from convolve.kernels.minimal_filtering import TAPS, Matrix, matrices
-from convolve.kernels import dense_phases as dense_kernels
+from convolve.kernels import dense_phases
 from convolve.kernels.winograd import STRIDES, TILES
-from convolve.ops import dense_phases, roles, winograd_call, winograd_gradient
+from convolve.ops import phases, roles, winograd_call, winograd_gradient
 from convolve.ops.algorithm import Algorithm, Cost, NotFinite, Preparation
 from convolve.ops.bounds import EPSILON, direct_bound, summing_dtype
 from convolve.ops.windows import windows, with_bias, zero_pad
@@ -46,10 +46,10 @@ def why_not(tile: int, problem: ConvProblem) -> str | None:
     if {*window.dilation, *window.input_dilation} != {1}:
         return "it needs dilation 1"
     stride, *others = window.stride
-    most = (STRIDES if problem.role == "input_gradient" else dense_kernels.STRIDES)[-1]
+    most = (STRIDES if problem.role == "input_gradient" else dense_phases.STRIDES)[-1]
     if stride > most or any(other != stride for other in others):
         return f"it needs a stride of 1 to {most}, the same along each axis"
-    taps, *others = winograd_call.taps_of(problem)
+    taps, *others = phases.taps_of(problem)
     if taps not in TAPS or any(other != taps for other in others) or (stride == 1 and len(set(window.kernel)) > 1):
         served = " or ".join(str(t) if stride == 1 else f"{stride * (t - 1) + 1} to {stride * t}" for t in TAPS)
         return f"at stride {stride} its kernels have {served} taps along each axis, not {'x'.join(map(str, window.kernel))}"
@@ -72,11 +72,6 @@ def _why_no_phases(tile: int, problem: ConvProblem) -> str | None:
 
 def run(tile: int, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     """The role's result."""
-    if dense_phases.wanted(problem):
-        inner, maps = dense_phases.inner(problem), dense_phases.maps(problem, a)
-        if problem.role == "output":
-            return run(tile, inner, maps, dense_phases.weight(problem, b), bias)
-        return with_bias(dense_phases.weight_gradient(problem, run(tile, inner, maps, b, None)), bias)
     if problem.role == "weight_gradient":
         return with_bias(_finite(*winograd_gradient.run(tile, problem, a, b)), bias)
     if has_kernels(tile, problem):
@@ -87,14 +82,10 @@ def run(tile: int, problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | No
 
 
 def prepare(tile: int, problem: ConvProblem, w: Tensor) -> Tensor:
-    if dense_phases.wanted(problem):
-        return prepare(tile, dense_phases.inner(problem), dense_phases.weight(problem, w))
     return winograd_call.prepare(tile, problem, w) if has_kernels(tile, problem) else transform_weight(tile, problem, w)
 
 
 def run_prepared(tile: int, problem: ConvProblem, x: Tensor, prepared: Tensor, bias: Tensor | None) -> Tensor:
-    if dense_phases.wanted(problem):
-        return run_prepared(tile, dense_phases.inner(problem), dense_phases.maps(problem, x), prepared, bias)
     if has_kernels(tile, problem):
         return _finite(*winograd_call.run_prepared(tile, problem, x, prepared, bias))
     return run_transformed(tile, problem, x, prepared, bias)
@@ -174,8 +165,6 @@ def _summed(tile: int, problem: ConvProblem) -> float:
 
 
 def _cost(tile: int, problem: ConvProblem, transformed: bool = False) -> Cost:
-    if dense_phases.wanted(problem):
-        return dense_phases.cost(problem, _cost(tile, dense_phases.inner(problem), transformed))
     if problem.role == "weight_gradient":
         return winograd_gradient.cost(tile, problem)
     if has_kernels(tile, problem):
