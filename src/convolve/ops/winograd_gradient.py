@@ -289,7 +289,15 @@ def _cuts(sizes: _Sizes, problem: ConvProblem, threads: int) -> Iterator[Cut]:
             per_pass = PASS_CYCLES + max(0, tiles - _NEAR_TILES)
             for group_blocks, group_panels in _groups(blocks, panels, chunks):
                 groups_c, groups_k = -(-blocks // group_blocks), -(-panels // group_panels)
-                u_bytes = sizes.elements * sizes.phases * group_blocks * sizes.lanes * group_panels * sizes.panel * sizes.width
+                u_bytes = (
+                    sizes.elements
+                    * sizes.phases
+                    * group_blocks
+                    * sizes.lanes
+                    * group_panels
+                    * sizes.panel
+                    * sizes.width
+                )
                 more = chunks * passes * per_pass
                 if spilled:
                     more += chunks * (V_LINE * v_lines * groups_k + D_LINE * d_lines * groups_c)

@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convolve.kernels.minimal_filtering import TAPS, Matrix, matrices
 from convolve.kernels import dense_phases
+from convolve.kernels.minimal_filtering import TAPS, Matrix, matrices
 from convolve.kernels.winograd import STRIDES, TILES
 from convolve.ops import phases, roles, winograd_call, winograd_gradient
 from convolve.ops.algorithm import Algorithm, Cost, NotFinite, Preparation
