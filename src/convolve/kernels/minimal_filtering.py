@@ -13,13 +13,14 @@ import math
 from fractions import Fraction
 from functools import lru_cache
 
-TAPS = (2, 3)
 POINTS: dict[int, tuple[Fraction, ...]] = {
     4: (Fraction(0), Fraction(1), Fraction(-1)),
     6: (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
     8: (Fraction(0), *(sign * a for a in (Fraction(1), Fraction(1, 2), Fraction(2)) for sign in (1, -1))),
 }
 """By the tile's size."""
+TAPS = {4: (2, 3), 6: (2, 3, 4, 5), 8: (2, 3)}
+"""Of the kernels that a tile serves, along an axis, by its size: at least two outputs are left."""
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 

@@ -133,9 +133,9 @@ _TOLD = 2 * (HEADER + len(ARGUMENTS) + len(BLOCK) + len(PRODUCT_ARGUMENTS) + HEA
 """Elements that hold the arguments of a transform and of a product, of whatever dtype."""
 
 
-def run_length(m: int, lanes: int) -> int:
+def run_length(m: int, taps: int, lanes: int) -> int:
     """How many neighbouring tiles are transformed at once: their columns are two transposed squares, or one tile where that is more."""
-    return max(1, (2 * lanes - 2) // m)
+    return max(1, (2 * lanes - taps + 1) // m)
 
 
 def scratch_elements(tile: int, lanes: int) -> int:
@@ -150,7 +150,7 @@ def _pitch(lanes: int) -> int:
 
 def weights_scratch(tile: int, kernel: int, lanes: int) -> int:
     """Of a thread, to transform the weights: `kernel` taps of a square of channels and filters, a kernel on its way, and zeros."""
-    return (kernel * lanes + tile * TAPS[-1] + 1) * lanes
+    return (kernel * lanes + tile * TAPS[tile][-1] + 1) * lanes
 
 
 def driver_source() -> str:
@@ -543,7 +543,7 @@ def driver(dtype: str) -> Kernel:
 
 
 def forward(tile: int, dtype: str) -> Kernel:
-    matrix = matrices(tile - TAPS[-1] + 1)[2]
+    matrix = matrices(tile - 1, 2)[2]
     return _transform_kernel(f"forward-{dtype}-{tile}", dtype, lambda: forward_source(matrix, machine().lanes(dtype)))
 
 
@@ -569,5 +569,7 @@ def product(rows: int, dtype: str) -> Kernel:
 def every(dtype: str) -> list[Kernel]:
     """This family's rows of the table."""
     transforms = [forward(tile, dtype) for tile in TILES]
-    transforms += [kind(tile - taps + 1, taps, dtype) for tile in TILES for taps in TAPS for kind in (inverse, weights)]
+    transforms += [
+        kind(tile - taps + 1, taps, dtype) for tile in TILES for taps in TAPS[tile] for kind in (inverse, weights)
+    ]
     return [driver(dtype), *transforms, *(product(count, dtype) for count in rows())]

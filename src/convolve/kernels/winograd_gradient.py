@@ -75,7 +75,7 @@ def rows(dtype: str) -> int:
 def scratch(tile: int, kernel: int, lanes: int) -> int:
     """Of a thread, besides V, D and U: what transforms need, `kernel` taps of a square, and what the kernels are told."""
     told = 2 * len(TRANSFORM + BLOCK) + len(SUMS_ARGUMENTS + TAPS_ARGUMENTS) + 4 * HEADER
-    return scratch_elements(tile, lanes) + (kernel * lanes + tile * TAPS[-1] + 1) * lanes + 2 * told + 16
+    return scratch_elements(tile, lanes) + (kernel * lanes + tile * TAPS[tile][-1] + 1) * lanes + 2 * told + 16
 
 
 def driver_source() -> str:
@@ -275,5 +275,5 @@ def taps(taps: int, tile: int, dtype: str) -> Kernel:
 
 def every(dtype: str) -> list[Kernel]:
     """This family's rows of the table."""
-    kinds = [kind(count, tile, dtype) for tile in TILES for count in TAPS for kind in (gradients, taps)]
+    kinds = [kind(count, tile, dtype) for tile in TILES for count in TAPS[tile] for kind in (gradients, taps)]
     return [driver(dtype), sums(dtype), *kinds]

@@ -180,7 +180,7 @@ def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int,
     (before_h, _), (before_w, _) = problem.window.padding
     w = positions.result_strides(problem)
     common = dict.fromkeys(winograd.ARGUMENTS, 0) | {
-        "outputs": sizes.m, "run_length": winograd.run_length(sizes.m, sizes.lanes), "down": 1,
+        "outputs": sizes.m, "run_length": winograd.run_length(sizes.m, sizes.taps, sizes.lanes), "down": 1,
         "tile_rows": sizes.tiles[0], "tile_columns": sizes.tiles[1], "tiles": cut.tiles,
     }  # fmt: skip
     of_x = common | {

@@ -50,9 +50,11 @@ def why_not(tile: int, problem: ConvProblem) -> str | None:
     if stride > most or any(other != stride for other in others):
         return f"it needs a stride of 1 to {most}, the same along each axis"
     taps, *others = phases.taps_of(problem)
-    if taps not in TAPS or any(other != taps for other in others) or (stride == 1 and len(set(window.kernel)) > 1):
-        served = " or ".join(str(t) if stride == 1 else f"{stride * (t - 1) + 1} to {stride * t}" for t in TAPS)
-        return f"at stride {stride} its kernels have {served} taps along each axis, not {'x'.join(map(str, window.kernel))}"
+    kernel, (least, *_, most) = "x".join(map(str, window.kernel)), TAPS[tile]
+    if not least <= taps <= most:
+        return f"at stride {stride} its kernels have {stride * (least - 1) + 1} to {stride * most} taps along each axis, not {kernel}"
+    if any(other != taps for other in others):
+        return f"it needs as many taps along each axis, {'' if stride == 1 else 'in each phase, '}not {kernel}"
     if problem.role == "weight_gradient":
         return winograd_call.why_not(problem)
     return None if stride == 1 else _why_no_phases(tile, problem)
