@@ -16,7 +16,7 @@ A stride of 2 goes by phases. Of a convolution, `down`: every second input, from
 maps, and their sums one convolution of stride 1 over four times the channels, with half the taps. Of a transposed one, `up`: every
 second result is a convolution of its own, so that it is one of stride 1 with four times the filters, whose results interleave; the
 two vectors of a panel are the even and the odd columns of the same filters, and meet in a strip before they are written. No map is
-rearranged beforehand or afterwards.
+rearranged beforehand or afterwards; but for few channels, and larger strides, kernels/dense_phases.py does.
 
 Traffic per tile and vector of channels, F(4): 16 new inputs read, 36 vectors of V written, and read once per panel; 36 of M
 written and read; the products do 36 multiply-adds of vectors per filter of a vector. A vector of U is read once per block of tiles.

@@ -4,13 +4,13 @@
 
 d is a tile of m + r - 1 inputs, g the kernel, * the product of the transformed elements, summed over channels: one matrix product
 per element. The three matrices: convolve/kernels/minimal_filtering.py. Sources: Winograd 1980; Lavin & Gray 2015 (arXiv 1509.09308).
-A row is a size of tile: it serves 3 taps as F(m, 3) and 2 taps as F(m + 1, 2).
+A row is a size of tile: it serves 3 taps as F(m, 3), 2 taps as F(m + 1, 2), and tiles of 6 also 4 and 5 taps (`TAPS`).
 
 Tiles of 4 and 6 on two axes in float32 and float64 run on a CPU by our kernels (ops/winograd_call.py); everything else by torch's
-operators, here. Both know the same matrices and keep the same bound. The kernels also take a stride of 2, apart into phases
-of half the taps: a 4x4 kernel at stride 2, transposed or not, is four 2x2 kernels at stride 1, of which F(5, 2) multiplies 2.8 times less.
+operators, here. Both know the same matrices and keep the same bound. The kernels also take a stride, apart into phases: a 4x4 kernel at
+stride 2, transposed or not, is four 2x2 kernels at stride 1, of which F(5, 2) multiplies 2.8 times less (ops/phases.py).
 
-The weight gradient of a 3x3 kernel at stride 1 is F(3, m): a tile of gradients is the kernel. Only our kernels know it
+The weight gradient of a kernel of r taps is F(r, m): a tile of gradients is the kernel. Only our kernels know it
 (ops/winograd_gradient.py).
 """
 
@@ -183,8 +183,9 @@ def _cost(tile: int, problem: ConvProblem, transformed: bool = False) -> Cost:
 def _row(tile: int, name: str, why_not_automatic: str | None) -> Algorithm:
     return Algorithm(
         name=name,
-        summary=f"F({tile - 2},3) or F({tile - 1},2): {tile} products along an axis"
-        + ("; stride 2 by phases; weight gradients" if tile in TILES else ""),
+        summary=" or ".join(f"F({tile - taps + 1},{taps})" for taps in TAPS[tile])
+        + f": {tile} products along an axis"
+        + ("; strides by phases; weight gradients" if tile in TILES else ""),
         run=partial(run, tile),
         why_not=partial(why_not, tile),
         cost=partial(_cost, tile),
