@@ -2,8 +2,8 @@
 
 What the kernels do stands in convolve/kernels/winograd.py. The input gradient is the same convolution over a weight that is read
 turned around, with its channels swapped. A stride goes by phases: `_axis` says over which positions, or ops/phases.py makes it one of
-stride 1. The cut comes from a small model of the caches, fitted on Zen 4: the smallest blocks of tiles that fill the register tile, since the
-hardware brings the weights of each block in time, unless these come from memory.
+stride 1. The cut comes from a small model of the caches, fitted on Zen 4: the smallest blocks of tiles that fill the register tile,
+since the hardware brings the weights of each block in time, unless these come from memory.
 """
 
 from __future__ import annotations
