@@ -267,10 +267,18 @@ def test_auto_goes_by_phases_where_that_multiplies_less_and_not_when_exact() -> 
         pytest.skip("what pays depends on the width of vectors")
     convolve.use_wisdom(enabled=False)
     try:
-        problem = ConvProblem.parse("8x128x28x28 k64 4x4 s2 p1 transposed")
-        for role in (problem, ConvProblem.parse("8x64x56x56 k128 4x4 s2 p1")):
-            assert ranked(role, "auto", "default")[0] in ROWS.values()
-            assert ranked(role, "auto", "exact")[0].exact
+        for text in (
+            "8x128x28x28 k64 4x4 s2 p1 transposed",
+            "8x64x56x56 k128 4x4 s2 p1",
+            "8x64x56x56 k128 4x4 s2 p1 weight_gradient",
+            "16x3x224x224 k64 11x11 s4 p2",
+            "16x64x27x27 k192 5x5 p2",
+            "16x64x27x27 k192 5x5 p2 input_gradient",
+            "16x64x27x27 k192 5x5 p2 weight_gradient",
+        ):
+            problem = ConvProblem.parse(text)
+            assert ranked(problem, "auto", "default")[0] in ROWS.values(), text
+            assert ranked(problem, "auto", "exact")[0].exact
         assert ranked(ConvProblem.parse("1x3x224x224 k64 3x3 s2 p1"), "auto", "default")[0] not in ROWS.values()
     finally:
         convolve.use_wisdom()
