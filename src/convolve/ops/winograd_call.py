@@ -26,11 +26,13 @@ from convolve.ops import engine, phases, positions
 from convolve.ops.algorithm import Cost
 from convolve.problem import DTYPE_BYTES, ConvProblem
 
-L2_BYTES = 1 << 20
+L1_BYTES, L2_BYTES = 1 << 15, 1 << 20
 # Cycles of one vector (AVX-512: a 64-byte line) by a transform, transposed besides, and of a line from the caches that are shared:
-# the hardware brings weights in order and early, so they cost little; V and M that leave the second-level cache cost more.
+# the hardware brings weights in order and early, so they cost little; V and M that leave the second-level cache cost more. A line of M,
+# for each time that M is larger than the first-level cache, and at most.
 FORWARD_CYCLES, INVERSE_CYCLES, TRANSPOSED_CYCLES = 6.0, 5.0, 4.5
 WEIGHT_LINE, FAR_WEIGHT_LINE, SPILLED_LINE = 0.3, 3.0, 8.0
+M_LINE, MOST_M_LINE = 1.0, 4.0
 FRESH_LINE = 100.0  # of weights that another core has just transformed
 NEAR_WEIGHT_BYTES = 12 << 20
 WEIGHT_CYCLES, WRITTEN_LINE = 250.0, 12.0
@@ -204,6 +206,7 @@ def _cuts(tile: int, problem: ConvProblem, threads: int, prepared: bool) -> Iter
                 work = sizes.elements * panels * (product + CALL_CYCLES)
                 work += block * (forward + panels * inverse) + BLOCK_CYCLES
                 work += weight_bytes / parts / 64 * (WEIGHT_LINE if near else FAR_WEIGHT_LINE)
+                work += m_bytes * panels / 64 * min(MOST_M_LINE, M_LINE * max(0.0, m_bytes / L1_BYTES - 1))
                 share = (v_bytes + m_bytes) / L2_BYTES
                 if share > 0.25:
                     work += v_bytes * panels / 64 * min(SPILLED_LINE, 2 * share)
