@@ -22,7 +22,7 @@ from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine
 from convolve.ops import engine, phases, positions
 from convolve.ops.algorithm import Cost
-from convolve.ops.winograd_call import CALL_SECONDS, CLOCK, L2_BYTES
+from convolve.ops.winograd_call import CLOCK, L2_BYTES
 from convolve.problem import DTYPE_BYTES, ConvProblem
 
 MOST_TILES = 256
@@ -34,6 +34,7 @@ _NEAR_TILES = 100  # of whose panel of D, and V, the first-level cache holds wha
 # a line that comes from beyond the second-level cache, or that another thread has written.
 X_CYCLES, Y_CYCLES, GATHERED_CYCLES, PRODUCT_CYCLES, TAPS_CYCLES = 7.5, 5.7, 14.8, 1.15, 2.6
 PASS_CYCLES, V_LINE, D_LINE, U_LINE, SHARE_LINE = 22.0, 2.4, 1.0, 6.3, 62.0
+CALL_SECONDS = 1e-4  # in the units of the other estimates
 _MOST_PLANS = 1024
 _POINTERS = struct.Struct(f"{kernels.ARGUMENTS.index('forward')}q")
 
