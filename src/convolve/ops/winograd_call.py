@@ -189,7 +189,7 @@ def _cuts(tile: int, problem: ConvProblem, threads: int, prepared: bool) -> Iter
     tiles, vectors = problem.batch * math.prod(sizes.tiles), sizes.vectors
     last = problem.layout == "channels_last"
     transposed = 0.0 if last else TRANSPOSED_CYCLES
-    forward = sizes.elements * vectors * (FORWARD_CYCLES + transposed)
+    forward = sizes.elements * vectors * (FORWARD_CYCLES + (0.0 if phases.dense(problem) else transposed))
     inverse = sizes.elements * kernels.VECTORS * (INVERSE_CYCLES + transposed)
     weight_bytes = sizes.weights * sizes.width
     near = weight_bytes * problem.groups < NEAR_WEIGHT_BYTES

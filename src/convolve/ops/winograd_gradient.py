@@ -9,7 +9,7 @@ import itertools
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -170,7 +170,9 @@ def _plan(tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int, ..
     if found is None or found.problem is not problem:
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
-        found = _PLANS[key] = _planned(tile, problem, x, dy, best_cut(tile, problem, threads), threads)
+        cut = best_cut(tile, problem, threads)
+        planned = _planned(tile, phases.inner(problem), x, dy, cut, threads)
+        found = _PLANS[key] = replace(planned, problem=problem)
     return found
 
 
@@ -232,7 +234,7 @@ def run(tile: int, problem: ConvProblem, x: Tensor, dy: Tensor) -> tuple[Tensor,
 def _run_dense(tile: int, problem: ConvProblem, x: Tensor, dy: Tensor) -> tuple[Tensor, bool]:
     """The same over the phases side by side."""
     maps = phases.maps(problem, x.stride())
-    plan = _plan(tile, phases.inner(problem), maps.strides, dy.stride())
+    plan = _plan(tile, problem, maps.strides, dy.stride())
     scratch = engine.scratch(maps.bytes + plan.scratch_bytes)
     maps.make(x, scratch)
     dw, finite = _run(plan, scratch, dy, scratch + maps.bytes)
@@ -240,7 +242,7 @@ def _run_dense(tile: int, problem: ConvProblem, x: Tensor, dy: Tensor) -> tuple[
 
 
 def _run(plan: _Plan, x: int, dy: Tensor, scratch: int) -> tuple[Tensor, bool]:
-    shape, strides = plan.problem.weight_shape, plan.result_strides
+    shape, strides = phases.inner(plan.problem).weight_shape, plan.result_strides
     shares = torch.empty_strided((plan.shares, *shape), (math.prod(shape), *strides), dtype=dy.dtype)
     flags = torch.zeros(plan.threads, dtype=dy.dtype)
     pointers = _POINTERS.pack(x, dy.data_ptr(), shares.data_ptr(), flags.data_ptr(), scratch)
@@ -265,7 +267,8 @@ def best_cut(tile: int, problem: ConvProblem, threads: int) -> Cut:
 
 
 def _cuts(sizes: _Sizes, problem: ConvProblem, threads: int) -> Iterator[Cut]:
-    gathered = 0.0 if problem.layout == "channels_last" else 1.0
+    gathered = 0.0 if problem.layout == "channels_last" else GATHERED_CYCLES
+    gathered_x = 0.0 if phases.dense(problem) else gathered
     weight_lines = math.prod(problem.weight_shape) * sizes.width / 64
     for tile_parts, channel_parts, filter_parts in _parts(sizes, problem.groups, threads):
         blocks, panels = -(-sizes.blocks // channel_parts), -(-sizes.panels // filter_parts)
@@ -278,7 +281,7 @@ def _cuts(sizes: _Sizes, problem: ConvProblem, threads: int) -> Iterator[Cut]:
         passes = sizes.products * -(-min(channels, sizes.channels) // kernels.rows(problem.dtype)) * panels
         tasks = -(-problem.groups * tile_parts * channel_parts * filter_parts // threads)
         work = sizes.elements * mine * (X_CYCLES * maps + Y_CYCLES * vectors)
-        work += GATHERED_CYCLES * gathered * mine * sizes.m * (sizes.tile * maps + sizes.m * vectors)
+        work += mine * sizes.m * (gathered_x * sizes.tile * maps + gathered * sizes.m * vectors)
         work += PRODUCT_CYCLES * passes * mine * kernels.rows(problem.dtype) * kernels.VECTORS
         work += TAPS_CYCLES * channels * vectors * (sizes.phases * sizes.elements + 3 * math.prod(sizes.kernel))
         work += SHARE_LINE * weight_lines * (tile_parts - 1)
