@@ -312,6 +312,34 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     ROWS + "filters.py": [
         ("problem.result_shape[1] // problem.groups % lanes == 0 and", ""),
     ],
+    "ops/phases.py": [
+        ("-(-k // s) for k, s", "k // s for k, s"),
+        ("window.kernel[axis] - window.padding[axis][0]", "window.kernel[axis] + 1 - window.padding[axis][0]"),
+        ("stride > 2 or problem", "stride > 3 or problem"),
+        ("m + t - 1 for m, t", "m + t for m, t"),
+        (".permute(0, 2, 4, 1, 5, 3)", ".permute(0, 2, 4, 3, 5, 1)"),
+        ("\"before_h\": before_h, \"before_w\": before_w", "\"before_h\": before_w, \"before_w\": before_h"),
+    ],
+    "kernels/dense_phases.py": [
+        ("h + phase_h < size_h", "h + phase_h <= size_h"),
+        ("w + v < size_w", "w < size_w"),
+        ("g * channels * x_c + phase_h * x_h", "g * x_c + phase_h * x_h"),
+        ("+ {stride} <= size_w", "<= size_w"),
+        ("address(shift(pointer(flags), n))", "flags"),
+        ("address(shift(pointer(y), n * y_n))", "y"),
+    ],
+    "ops/winograd_gradient.py": [
+        ("sizes.phases * cut.group_channels", "cut.group_channels"),
+        ("\"size_h\": phases.inputs_met(problem, 0)", "\"size_h\": problem.size[0]"),
+        ("return phases.weight_gradient(problem, dw), finite", "return phases.weight_gradient(problem, dw), True"),
+    ],
+    "kernels/winograd_gradient.py": [
+        ("begin_part, end_part = 1, 3", "begin_part, end_part = 0, 2"),
+        ("if {s} < taps_w:", "if {s} <= taps_w:"),
+        ("(phase_h * kernel_w + phase_w) * strip_tap", "(phase_w * kernel_w + phase_h) * strip_tap"),
+        ("e * v_element + part * v_part + c * tiles", "e * v_element + c * tiles"),
+        ("if {s} < taps_w:\n", "if {s} < taps_h:\n"),
+    ],
     ROWS + "separable.py": [
         ("row, column = pivot // s, pivot % s", "row, column = pivot // r, pivot % r"),
         ("if not bool((off <= _ROUNDINGS", "if bool((off > _ROUNDINGS"),
@@ -351,6 +379,8 @@ def _tests(fault: Fault) -> list[str]:
         return [algorithms, conv, generated]
     if any(word in fault.file for word in ("vector", "scratch", "planes", "filters", "positions", "direct_call")):
         return ["tests/ops/test_direct_rows.py"]
+    if "phases" in fault.file or "winograd_gradient" in fault.file:
+        return ["tests/ops/test_winograd_phases.py", "tests/ops/test_winograd_gradient.py"]
     if "winograd" in fault.file:
         return [algorithms, conv, "tests/ops/test_winograd_phases.py", generated]
     return [conv, generated, algorithms, *DOORS, problem]

@@ -97,9 +97,9 @@ def cases(draw: st.DrawFn) -> Case:
     def per(low: int, high: int) -> list[int]:
         return [draw(st.integers(low, high)) for _ in range(axes)]
 
-    phases = winograd and draw(st.booleans())  # stride 2, which Winograd's rows take apart
-    kernel = per(3, 4) if phases else [draw(st.integers(2, 3))] * axes if winograd else per(1, 4)
-    stride = [1 + phases] * axes if winograd else per(1, 4)
+    phases = draw(st.integers(1, 4)) if winograd else 1  # the strides that Winograd's rows take apart
+    kernel = per(phases + 1, 2 * phases) if phases > 1 else [draw(st.integers(2, 3))] * axes if winograd else per(1, 4)
+    stride = [phases] * axes if winograd else per(1, 4)
     dilation = [1] * axes if winograd or plain else per(1, 3)
     mode = draw(st.sampled_from(("zeros", "zeros", "zeros", "reflect", "replicate", "circular")))
     size = per(1, (23, 11, 6)[axes - 1])

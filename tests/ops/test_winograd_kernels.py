@@ -14,6 +14,7 @@ from torch import Tensor
 
 import convolve
 from convolve.geometry import Window
+from convolve.kernels import dense_phases
 from convolve.kernels import winograd as kernels
 from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine
@@ -33,15 +34,15 @@ CHANNELS = (1, 3, 5, 15, 16, 17, 31, 33)
 LAST = torch.channels_last
 
 
-def problems(seed: str, count: int) -> Iterator[ConvProblem]:
+def problems(tile: int, seed: str, count: int) -> Iterator[ConvProblem]:
     """Random problems with tails of every kind."""
     draw = random.Random(seed)
     while count > 0:
         groups = draw.choice([1, 1, 1, 2, 3])
-        stride = draw.choice([1, 2, 2])
-        taps = draw.choice(TAPS)
-        kernel = [taps, taps] if stride == 1 else [2 * taps - draw.randint(0, 1) for _ in "hw"]
-        role = draw.choice(["output", "input_gradient"])
+        role = draw.choice(["output", "output", "input_gradient"])
+        stride = draw.choice([1, 2, 2, 3, 4] if role == "output" else [1, 2])
+        taps = draw.choice(TAPS[tile])
+        kernel = [taps * stride - draw.randint(0, stride - 1) for _ in "hw"]
         # Phases of a transposed convolution crop no whole inputs.
         most = [k - 1 if stride > 1 and role == "input_gradient" else 4 for k in kernel]
         pairs = [(draw.randint(-2, p), draw.randint(-2, 4)) for p in most]
@@ -81,7 +82,7 @@ def check(
 @pytest.mark.parametrize("tile", ROWS)
 @pytest.mark.parametrize("seed", range(6))
 def test_a_row_computes_what_torch_computes_in_float64(tile: int, seed: int) -> None:
-    for problem in problems(f"values {seed}", 50):
+    for problem in problems(tile, f"values {seed}", 50):
         assert winograd.has_kernels(tile, problem)
         a, b, bias = operands(problem)
         check(tile, problem, a, b, bias if seed % 2 else None)
@@ -108,7 +109,7 @@ def test_the_kernels_touch_nothing_beside_their_operands(
     tile: int, at_end: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guard_allocations(monkeypatch, at_end)
-    for problem in problems("pages", 80):
+    for problem in problems(tile, "pages", 80):
         a, b, bias = operands(problem)
         check(tile, problem, guarded_like(a, at_end), guarded_like(b, at_end), guarded_like(bias, at_end))
         if problem.role == "output":
@@ -120,7 +121,12 @@ def test_the_kernels_touch_nothing_beside_their_operands(
 @pytest.mark.parametrize("rows", kernels.rows())
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_every_cut_gives_the_same_bits(rows: int, parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for text in ("3x17x9x13 k70 3x3 p1", "2x6x7x30 k8 3x3 p1 g2 float64", "2x17x9x9 k40 4x3 s2 p1 transposed"):
+    for text in (
+        "3x17x9x13 k70 3x3 p1",
+        "2x6x7x30 k8 3x3 p1 g2 float64",
+        "2x17x9x9 k40 4x3 s2 p1 transposed",
+        "3x3x29x31 k70 11x11 s4 p2",
+    ):
         problem = ConvProblem.parse(text)
         a, b, bias = operands(problem)
         first = winograd.run(6, problem, a, b, bias)
@@ -132,14 +138,17 @@ def test_every_cut_gives_the_same_bits(rows: int, parts: int, monkeypatch: pytes
             monkeypatch.undo()
 
 
-def test_an_image_alone_gives_the_same_bits_as_in_a_batch_and_on_any_number_of_threads() -> None:
+@pytest.mark.parametrize("text", ["x20x13x29 k40 3x3 p1", "x3x45x61 k40 11x11 s4 p2"])
+def test_an_image_alone_gives_the_same_bits_as_in_a_batch_and_on_any_number_of_threads(text: str) -> None:
     threads = torch.get_num_threads()
-    x, w = torch.randn(5, 20, 13, 29), torch.randn(40, 20, 3, 3)
+    x, w, _ = operands(ConvProblem.parse(f"9{text}"))
     try:
         results = []
-        for count, batch, layout in itertools.product((1, 2, 3), (x, x[:1]), ("channels_first", "channels_last")):
+        for count, batch, layout in itertools.product(
+            (1, 2, 3), (x, x[:1], x[:4]), ("channels_first", "channels_last")
+        ):
             torch.set_num_threads(count)
-            problem = replace(ConvProblem.parse(f"{len(batch)}x20x13x29 k40 3x3 p1"), layout=layout)
+            problem = replace(ConvProblem.parse(f"{len(batch)}{text}"), layout=layout)
             batch = batch if layout == "channels_first" else batch.contiguous(memory_format=LAST)
             results.append(winograd.run(6, problem, batch, w, None)[:1])
     finally:
@@ -277,7 +286,7 @@ def test_empty_batches_and_channels_give_what_torch_gives() -> None:
         torch.testing.assert_close(got, bias.reshape(1, -1, 1, 1).expand(shape[0], k, 5, 5))
 
 
-@pytest.mark.parametrize(("m", "taps"), [(2, 3), (4, 3), (6, 3), (3, 2), (5, 2), (7, 2)])
+@pytest.mark.parametrize(("m", "taps"), [(2, 3), (4, 3), (6, 3), (3, 2), (5, 2), (7, 2), (3, 4), (2, 5)])
 def test_the_generated_transforms_are_the_exact_matrices(m: int, taps: int) -> None:
     operations = {
         "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "fma": lambda a, b, c: a * b + c,
@@ -301,17 +310,18 @@ def test_points_come_in_pairs_that_share_their_work() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_kernel_of_the_family_is_listed_and_compiles(dtype: str) -> None:
-    for kernel in kernels.every(dtype):
+    for kernel in kernels.every(dtype) + dense_phases.every(dtype):
         assert kernel.name in every()
         assert loaded(kernel).address != 0
 
 
 def test_vectors_of_any_width_take_at_least_one_tile_at_once() -> None:
     """Two float64 lanes, as on ARM, hold less than a tile: a run of no tiles would never end."""
-    for lanes, tile, taps in itertools.product((2, 4, 8, 16), kernels.TILES, TAPS):
-        m = tile - taps + 1
-        columns = kernels.run_length(m, lanes) * m + taps - 1
-        assert tile <= columns <= max(2 * lanes, tile)
+    for lanes, tile in itertools.product((2, 4, 8, 16), kernels.TILES):
+        for taps in TAPS[tile]:
+            m = tile - taps + 1
+            columns = kernels.run_length(m, taps, lanes) * m + taps - 1
+            assert tile <= columns <= max(2 * lanes, tile)
 
 
 def test_squares_are_transposed_whole_and_in_part() -> None:

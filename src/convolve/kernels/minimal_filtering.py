@@ -4,7 +4,7 @@
 
 Interpolation at the points 0, +-a, ... and infinity gives them (Toom-Cook, transposed). Sources: Winograd 1980; Lavin & Gray 2015
 (arXiv 1509.09308). The points decide the error: those of a tile of 6, 0, +-5/8, +-3/2, are five times more accurate than the usual 0, +-1,
-+-2. They belong to the tile, and so does B^T: F(4, 3) and F(5, 2) transform the same tiles of 6 inputs alike.
++-2. They belong to the tile, and so does B^T: F(5, 2), F(4, 3), F(3, 4) and F(2, 5) transform the same tiles of 6 inputs alike.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import math
 from fractions import Fraction
 from functools import lru_cache
 
-TAPS = (2, 3)
 POINTS: dict[int, tuple[Fraction, ...]] = {
     4: (Fraction(0), Fraction(1), Fraction(-1)),
     6: (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
     8: (Fraction(0), *(sign * a for a in (Fraction(1), Fraction(1, 2), Fraction(2)) for sign in (1, -1))),
 }
 """By the tile's size."""
+TAPS = {4: (2, 3), 6: (2, 3, 4, 5), 8: (2, 3)}
+"""Of the kernels that a tile serves, along an axis, by its size: at least two outputs are left."""
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 

@@ -9,6 +9,7 @@ from functools import cache
 
 from convolve.kernels import (
     butterflies,
+    dense_phases,
     depthwise,
     depthwise_rows,
     filters,
@@ -35,6 +36,7 @@ DTYPES = ("float32", "float64")
 FAMILIES = (planes, rows, filters, weight_sums)
 OTHERS = (
     butterflies,
+    dense_phases,
     depthwise,
     depthwise_rows,
     fourier,

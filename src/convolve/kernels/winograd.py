@@ -16,7 +16,7 @@ A stride of 2 goes by phases. Of a convolution, `down`: every second input, from
 maps, and their sums one convolution of stride 1 over four times the channels, with half the taps. Of a transposed one, `up`: every
 second result is a convolution of its own, so that it is one of stride 1 with four times the filters, whose results interleave; the
 two vectors of a panel are the even and the odd columns of the same filters, and meet in a strip before they are written. No map is
-rearranged beforehand or afterwards.
+rearranged beforehand or afterwards; but for few channels, and larger strides, kernels/dense_phases.py does.
 
 Traffic per tile and vector of channels, F(4): 16 new inputs read, 36 vectors of V written, and read once per panel; 36 of M
 written and read; the products do 36 multiply-adds of vectors per filter of a vector. A vector of U is read once per block of tiles.
@@ -56,7 +56,7 @@ ROWS = {
 
 # The place of a phase of the inputs among the products of a sum: those of even rows are neighbours, and those of even columns. Where
 # the kernel has an odd number of taps, only they have the last one, and at the point at infinity the other phases are zeros.
-_PART = "part = 0 if {phases} == 1 else 3 * phase_w if phase_h > 0 else 1 + phase_w"
+PART = "part = 0 if {phases} == 1 else 3 * phase_w if phase_h > 0 else 1 + phase_w"
 
 # What each kernel is told, in this order (all int64). Strides, sizes and offsets count elements; c and k are those of one group.
 ARGUMENTS = (
@@ -86,7 +86,8 @@ WEIGHTS_ARGUMENTS = (
     "depth", "panels",  # as above
     "vectors",  # of filters, without phases
     "phases", "phase_h_step", "phase_w_step",  # along an axis; from one of the results to the next in u
-    "part_step",  # from one of the inputs to the next
+    "channel_step",  # from one channel to the next
+    "part_step",  # from one of the inputs to the next, where they are parts of the channels
     "vector_step",  # from one vector of filters to the next, in vectors of panels
 )  # fmt: skip
 PRODUCT_ARGUMENTS = ("v", "u", "m", "channels", "v_block", "passes")
@@ -132,9 +133,9 @@ _TOLD = 2 * (HEADER + len(ARGUMENTS) + len(BLOCK) + len(PRODUCT_ARGUMENTS) + HEA
 """Elements that hold the arguments of a transform and of a product, of whatever dtype."""
 
 
-def run_length(m: int, lanes: int) -> int:
+def run_length(m: int, taps: int, lanes: int) -> int:
     """How many neighbouring tiles are transformed at once: their columns are two transposed squares, or one tile where that is more."""
-    return max(1, (2 * lanes - 2) // m)
+    return max(1, (2 * lanes - taps + 1) // m)
 
 
 def scratch_elements(tile: int, lanes: int) -> int:
@@ -149,7 +150,7 @@ def _pitch(lanes: int) -> int:
 
 def weights_scratch(tile: int, kernel: int, lanes: int) -> int:
     """Of a thread, to transform the weights: `kernel` taps of a square of channels and filters, a kernel on its way, and zeros."""
-    return (kernel * lanes + tile * TAPS[-1] + 1) * lanes
+    return (kernel * lanes + tile * TAPS[tile][-1] + 1) * lanes
 
 
 def driver_source() -> str:
@@ -186,7 +187,7 @@ def kernel(arguments):
         call(forward, block)
         for panel in range(part * panels // parts, (part + 1) * panels // parts):
             for e in range(elements):
-                begin, end = 0, down * down  # of the phases, in the order of `_PART`
+                begin, end = 0, down * down  # of the phases, in the order of `PART`
                 if odd_h > 0 and e >= elements - tile:
                     begin, end = 1, 3
                 if odd_w > 0 and e % tile == tile - 1:
@@ -250,7 +251,7 @@ def kernel(arguments):
 {each("i# = load_first(begin#, j * hop#, lanes)", n, 28)}
 {_indented(transformed, 8)}
 {_indented(kept, 8)}
-                    {_PART.format(phases="down")}
+                    {PART.format(phases="down")}
                     there = shift(v, (part * blocks * LANES + b) * tiles + t * LANES)
                     for i in range({made}):
                         for q in range(run):
@@ -426,12 +427,12 @@ def kernel(arguments):
         for phase_h in range(phases):
             for phase_w in range(phases):
                 top, left = phase_h + flipped * phases * {taps - 1}, phase_w + flipped * phases * {taps - 1}
-                first_c = panel + phase_h * phase_h_step + phase_w * phase_w_step + b * LANES * {VECTORS} * LANES
+                first_c = panel + phase_h * phase_h_step + phase_w * phase_w_step + b * LANES * channel_step
                 if part_step > 0:
-                    {_PART.format(phases="phases")}
+                    {PART.format(phases="phases")}
                     first_c += part * part_step
                 for c in range(last):
-                    to = shift(pointer(u), first_c + c * {VECTORS} * LANES)
+                    to = shift(pointer(u), first_c + c * channel_step)
                     place = c * c_step
                     for s in range({taps}):
                         column = left + s * turn
@@ -542,7 +543,7 @@ def driver(dtype: str) -> Kernel:
 
 
 def forward(tile: int, dtype: str) -> Kernel:
-    matrix = matrices(tile - TAPS[-1] + 1)[2]
+    matrix = matrices(tile - 1, 2)[2]
     return _transform_kernel(f"forward-{dtype}-{tile}", dtype, lambda: forward_source(matrix, machine().lanes(dtype)))
 
 
@@ -568,5 +569,7 @@ def product(rows: int, dtype: str) -> Kernel:
 def every(dtype: str) -> list[Kernel]:
     """This family's rows of the table."""
     transforms = [forward(tile, dtype) for tile in TILES]
-    transforms += [kind(tile - taps + 1, taps, dtype) for tile in TILES for taps in TAPS for kind in (inverse, weights)]
+    transforms += [
+        kind(tile - taps + 1, taps, dtype) for tile in TILES for taps in TAPS[tile] for kind in (inverse, weights)
+    ]
     return [driver(dtype), *transforms, *(product(count, dtype) for count in rows())]

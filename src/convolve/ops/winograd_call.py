@@ -1,9 +1,9 @@
 """One call of Winograd's kernels: how the work is cut into blocks, and everything but the addresses packed once per problem and layout.
 
 What the kernels do stands in convolve/kernels/winograd.py. The input gradient is the same convolution over a weight that is read
-turned around, with its channels swapped. A stride goes by phases: `_axis` says over which positions. The cut comes from a small model
-of the caches, fitted on Zen 4: the smallest blocks of tiles that fill the register tile, since the hardware brings the weights of each
-block in time, unless these come from memory.
+turned around, with its channels swapped. A stride goes by phases: `_axis` says over which positions, or ops/phases.py makes it one of
+stride 1. The cut comes from a small model of the caches, fitted on Zen 4: the smallest blocks of tiles that fill the register tile,
+since the hardware brings the weights of each block in time, unless these come from memory.
 """
 
 from __future__ import annotations
@@ -11,25 +11,28 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from convolve.kernels import dense_phases
 from convolve.kernels import winograd as kernels
 from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine, why_no_kernels
-from convolve.ops import engine, positions
+from convolve.ops import engine, phases, positions
 from convolve.ops.algorithm import Cost
 from convolve.problem import DTYPE_BYTES, ConvProblem
 
-L2_BYTES = 1 << 20
+L1_BYTES, L2_BYTES = 1 << 15, 1 << 20
 # Cycles of one vector (AVX-512: a 64-byte line) by a transform, transposed besides, and of a line from the caches that are shared:
-# the hardware brings weights in order and early, so they cost little; V and M that leave the second-level cache cost more.
+# the hardware brings weights in order and early, so they cost little; V and M that leave the second-level cache cost more. A line of M,
+# for each time that M is larger than the first-level cache, and at most.
 FORWARD_CYCLES, INVERSE_CYCLES, TRANSPOSED_CYCLES = 6.0, 5.0, 4.5
 WEIGHT_LINE, FAR_WEIGHT_LINE, SPILLED_LINE = 0.3, 3.0, 8.0
+M_LINE, MOST_M_LINE = 1.0, 4.0
 FRESH_LINE = 100.0  # of weights that another core has just transformed
 NEAR_WEIGHT_BYTES = 12 << 20
 WEIGHT_CYCLES, WRITTEN_LINE = 250.0, 12.0
@@ -66,11 +69,6 @@ class Blocks(NamedTuple):
     """Of the busiest thread."""
 
 
-def taps_of(problem: ConvProblem) -> tuple[int, ...]:
-    """Taps of one phase, per axis."""
-    return tuple(-(-k // s) for k, s in zip(problem.window.kernel, problem.window.stride, strict=True))
-
-
 class _Axis(NamedTuple):
     """One axis of the convolution of stride 1 that the tiles are cut from."""
 
@@ -79,7 +77,7 @@ class _Axis(NamedTuple):
     before: int
     """Zeros before the first input; with a negative number, inputs that are not read."""
     size: int
-    """Inputs up to the last one that a result needs: what lies behind may be cropped, and is not read."""
+    """Inputs up to the last one that a result needs."""
     skip: int
     """How many phases have no result at the first position."""
 
@@ -88,7 +86,7 @@ def _axis(problem: ConvProblem, axis: int) -> _Axis:
     n, m, window = problem.size[axis], problem.output_size[axis], problem.window
     k, s, (before, _) = window.kernel[axis], window.stride[axis], window.padding[axis]
     if problem.role == "output":
-        return _Axis(m, before, min(n, s * (m - 1) + k - before), 0)
+        return _Axis(m, before, phases.inputs_met(problem, axis), 0)
     # Result i, or s q + r beyond the padding, sums inputs q, q - 1, … with the taps r, r + s, …
     first, last = before // s, (n - 1 + before) // s
     return _Axis(last - first + 1, -(-k // s) - 1 - first, min(m, last + 1), before - s * first)
@@ -114,7 +112,8 @@ class _Sizes(NamedTuple):
 
     @classmethod
     def of(cls, tile: int, problem: ConvProblem) -> _Sizes:
-        stride, taps = problem.window.stride[0], taps_of(problem)[0]
+        problem = phases.inner(problem)
+        stride, taps = problem.window.stride[0], phases.taps_of(problem)[0]
         turned = problem.role == "input_gradient"
         channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
         return cls(
@@ -190,7 +189,7 @@ def _cuts(tile: int, problem: ConvProblem, threads: int, prepared: bool) -> Iter
     tiles, vectors = problem.batch * math.prod(sizes.tiles), sizes.vectors
     last = problem.layout == "channels_last"
     transposed = 0.0 if last else TRANSPOSED_CYCLES
-    forward = sizes.elements * vectors * (FORWARD_CYCLES + transposed)
+    forward = sizes.elements * vectors * (FORWARD_CYCLES + (0.0 if phases.dense(problem) else transposed))
     inverse = sizes.elements * kernels.VECTORS * (INVERSE_CYCLES + transposed)
     weight_bytes = sizes.weights * sizes.width
     near = weight_bytes * problem.groups < NEAR_WEIGHT_BYTES
@@ -207,6 +206,7 @@ def _cuts(tile: int, problem: ConvProblem, threads: int, prepared: bool) -> Iter
                 work = sizes.elements * panels * (product + CALL_CYCLES)
                 work += block * (forward + panels * inverse) + BLOCK_CYCLES
                 work += weight_bytes / parts / 64 * (WEIGHT_LINE if near else FAR_WEIGHT_LINE)
+                work += m_bytes * panels / 64 * min(MOST_M_LINE, M_LINE * max(0.0, m_bytes / L1_BYTES - 1))
                 share = (v_bytes + m_bytes) / L2_BYTES
                 if share > 0.25:
                     work += v_bytes * panels / 64 * min(SPILLED_LINE, 2 * share)
@@ -224,6 +224,7 @@ def cost(tile: int, problem: ConvProblem, prepared: bool = False) -> Cost:
     vectors = weights / sizes.elements / sizes.lanes
     cycles = cut.cycles + (0 if prepared else vectors * WEIGHT_CYCLES + weights * sizes.width / 64 * WRITTEN_LINE)
     kept = 0 if prepared else weights * sizes.width
+    cycles += phases.cycles(problem)
     call = PREPARED_CALL_SECONDS if prepared else CALL_SECONDS
     return Cost(call + cycles / CLOCK + problem.bytes * 1e-10, kept + _thread_size(sizes, cut) * sizes.width)
 
@@ -238,6 +239,9 @@ class _Plan:
     """Of all threads."""
     result_strides: tuple[int, ...]
     threads: int
+    flags: int
+    maps: phases.Maps | None
+    """Of dense phases, to be made first: where no thread has whole images to itself."""
 
 
 _PLANS: dict[tuple[object, ...], _Plan] = {}
@@ -250,12 +254,40 @@ def _plan(tile: int, problem: ConvProblem, a: Tensor, prepared: bool) -> _Plan:
     if found is None or found.problem is not problem:
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
-        found = _PLANS[key] = _planned(tile, problem, a.stride(), blocks(tile, problem, threads, prepared), threads)
+        planned = _planned_dense if phases.dense(problem) else _planned
+        found = _PLANS[key] = planned(tile, problem, a.stride(), threads, prepared)
     return found
 
 
-def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], cut: Blocks, threads: int) -> _Plan:
-    sizes = _Sizes.of(tile, problem)
+def _planned_dense(tile: int, problem: ConvProblem, x: tuple[int, ...], threads: int, prepared: bool) -> _Plan:
+    """Of dense phases: a thread that has whole images to itself keeps the phases of one in its caches."""
+    if problem.batch % threads > 0 and problem.batch < 4 * threads:
+        maps = phases.maps(problem, x)
+        plan = _planned(tile, problem, maps.strides, threads, prepared)
+        return replace(plan, scratch_bytes=plan.scratch_bytes + maps.bytes, maps=maps)
+    image = replace(problem, batch=1)
+    maps = phases.maps(image, x)
+    plan = _planned(tile, image, maps.strides, 1, prepared)
+    size = maps.bytes + 8 * dense_phases.TOLD + plan.scratch_bytes
+    width = DTYPE_BYTES[problem.dtype]
+    values = {
+        "maps": maps.address, "driver": plan.address, "batch": problem.batch, "x_n": x[0], "y_n": plan.result_strides[0],
+        "maps_size": maps.bytes // width, "thread_size": size // width,
+    }  # fmt: skip
+    arguments = positions.as_bytes(dense_phases.IMAGES[dense_phases.IMAGES.index("maps") :], values)
+    return replace(
+        plan,
+        problem=problem,
+        arguments=arguments + maps.arguments + plan.arguments,
+        address=loaded(dense_phases.images(problem.dtype)).address,
+        scratch_bytes=size * threads,
+        threads=threads,
+        flags=problem.batch,
+    )
+
+
+def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], threads: int, prepared: bool) -> _Plan:
+    sizes, cut = _Sizes.of(tile, problem), blocks(tile, problem, threads, prepared)
     height, width = sizes.axes
     y, (out_h, out_w) = positions.result_strides(problem), problem.result_shape[2:]
     v_element, m_element = _strides(sizes, cut)
@@ -263,7 +295,7 @@ def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], cut: Blocks, t
         "forward": loaded(kernels.forward(tile, problem.dtype)).address,
         "product": loaded(kernels.product(cut.rows, problem.dtype)).address,
         "inverse": loaded(kernels.inverse(sizes.m, sizes.taps, problem.dtype)).address,
-        "tile": tile, "outputs": sizes.m, "run_length": kernels.run_length(sizes.m, sizes.lanes),
+        "tile": tile, "outputs": sizes.m, "run_length": kernels.run_length(sizes.m, sizes.taps, sizes.lanes),
         "thread_size": _thread_size(sizes, cut),
         "batch": problem.batch, "groups": problem.groups, "channels": sizes.channels, "filters": sizes.filters,
         "depth": sizes.depth, "panels": sizes.panels,
@@ -283,6 +315,8 @@ def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], cut: Blocks, t
         values["thread_size"] * sizes.width * threads,
         y,
         threads,
+        flags=threads,
+        maps=None,
     )
 
 
@@ -318,19 +352,26 @@ def _transform_scratch(tile: int, problem: ConvProblem) -> int:
 def _transform(tile: int, problem: ConvProblem, w: Tensor, packed: int, scratch: int) -> None:
     sizes, threads = _Sizes.of(tile, problem), engine.thread_count()
     strides = w.stride()
-    turned = problem.role == "input_gradient"
+    turned, stride = problem.role == "input_gradient", problem.window.stride[0]
+    # Phases of the results are panels, and vectors in a panel; those of the inputs are parts of the channels, or lie among them.
+    channels, steps = sizes.channels, (0, 0, sizes.panel, 0)
+    if sizes.up > 1:
+        steps = (sizes.panel_size, sizes.lanes, sizes.panel, 0)
+    elif sizes.down > 1:
+        steps = (0, 0, sizes.panel, sizes.depth // sizes.down**2 * sizes.panel)
+    elif stride > 1:
+        channels = problem.channels // problem.groups
+        steps = (sizes.channels // stride * sizes.panel, sizes.panel, stride * sizes.panel, 0)
     values = {
         "thread_size": _transform_size(tile, problem),
-        "groups": problem.groups, "channels": sizes.channels, "filters": sizes.filters,
+        "groups": problem.groups, "channels": channels, "filters": sizes.filters,
         "w_g": strides[0] * (problem.filters // problem.groups),
         "w_k": strides[1] if turned else strides[0], "w_c": strides[0] if turned else strides[1],
         "w_r": strides[2], "w_s": strides[3],
         "kernel_h": problem.window.kernel[0], "kernel_w": problem.window.kernel[1], "flipped": int(turned),
         "depth": sizes.depth, "panels": sizes.panels, "vectors": sizes.panels * kernels.VECTORS // sizes.up**2,
-        "phases": sizes.down * sizes.up, "vector_step": sizes.up**2,
-        # Phases of the results are panels, and vectors in a panel; those of the inputs are channels.
-        "phase_h_step": sizes.panel_size if sizes.up > 1 else 0, "phase_w_step": sizes.lanes if sizes.up > 1 else 0,
-        "part_step": sizes.depth // sizes.down**2 * sizes.panel if sizes.down > 1 else 0,
+        "phases": stride, "vector_step": sizes.up**2,
+        "phase_h_step": steps[0], "phase_w_step": steps[1], "channel_step": steps[2], "part_step": steps[3],
     }  # fmt: skip
     arguments = positions.as_bytes(kernels.WEIGHTS_ARGUMENTS[3:], values)
     address = loaded(kernels.weights(sizes.m, sizes.taps, problem.dtype)).address
@@ -356,11 +397,15 @@ def run_prepared(
 
 def _run(plan: _Plan, a: Tensor, packed: int, bias: Tensor | None, scratch: int) -> tuple[Tensor, bool]:
     result = torch.empty_strided(plan.problem.result_shape, plan.result_strides, dtype=a.dtype)
-    flags = torch.zeros(plan.threads, dtype=a.dtype)
+    flags = torch.zeros(plan.flags, dtype=a.dtype)
     if bias is not None:
         bias = bias.contiguous()
+    x = a.data_ptr()
+    if plan.maps is not None:
+        plan.maps.make(a, scratch)
+        x, scratch = scratch, scratch + plan.maps.bytes
     pointers = _POINTERS.pack(
-        a.data_ptr(), packed, 0 if bias is None else bias.data_ptr(), result.data_ptr(), flags.data_ptr(), scratch
+        x, packed, 0 if bias is None else bias.data_ptr(), result.data_ptr(), flags.data_ptr(), scratch
     )
     engine.run(plan.address, pointers + plan.arguments, plan.threads)
     return result, all(map(math.isfinite, flags.tolist()))

@@ -9,7 +9,7 @@ import itertools
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,9 +20,9 @@ from convolve.kernels import winograd
 from convolve.kernels import winograd_gradient as kernels
 from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine
-from convolve.ops import engine, positions
+from convolve.ops import engine, phases, positions
 from convolve.ops.algorithm import Cost
-from convolve.ops.winograd_call import CALL_SECONDS, CLOCK, L2_BYTES
+from convolve.ops.winograd_call import CLOCK, L2_BYTES
 from convolve.problem import DTYPE_BYTES, ConvProblem
 
 MOST_TILES = 256
@@ -34,6 +34,7 @@ _NEAR_TILES = 100  # of whose panel of D, and V, the first-level cache holds wha
 # a line that comes from beyond the second-level cache, or that another thread has written.
 X_CYCLES, Y_CYCLES, GATHERED_CYCLES, PRODUCT_CYCLES, TAPS_CYCLES = 7.5, 5.7, 14.8, 1.15, 2.6
 PASS_CYCLES, V_LINE, D_LINE, U_LINE, SHARE_LINE = 22.0, 2.4, 1.0, 6.3, 62.0
+CALL_SECONDS = 1e-4  # in the units of the other estimates
 _MOST_PLANS = 1024
 _POINTERS = struct.Struct(f"{kernels.ARGUMENTS.index('forward')}q")
 
@@ -57,9 +58,14 @@ class _Sizes(NamedTuple):
 
     tile: int
     m: int
+    taps: int
+    """Of one phase of the inputs, along an axis."""
+    down: int
+    """Phases of the inputs along an axis."""
     lanes: int
     width: int
     """Bytes of an element."""
+    kernel: tuple[int, int]
     channels: int
     filters: int
     tiles: tuple[int, int]
@@ -68,13 +74,18 @@ class _Sizes(NamedTuple):
 
     @classmethod
     def of(cls, tile: int, problem: ConvProblem) -> _Sizes:
-        m = tile - kernels.TAPS + 1
+        problem = phases.inner(problem)
+        taps = phases.taps_of(problem)[0]
+        m = tile - taps + 1
         rows, columns = (-(-size // m) for size in problem.output_size)
         return cls(
             tile,
             m,
+            taps,
+            problem.window.stride[0],
             machine().lanes(problem.dtype),
             DTYPE_BYTES[problem.dtype],
+            (problem.window.kernel[0], problem.window.kernel[1]),
             problem.channels // problem.groups,
             problem.filters // problem.groups,
             (rows, columns),
@@ -86,9 +97,18 @@ class _Sizes(NamedTuple):
         return self.tile**2
 
     @property
+    def products(self) -> float:
+        """Elements that are multiplied, of all phases: of one that lacks the last tap, not those at infinity."""
+        return self.elements * self.phases * math.prod(1 - k % self.down / 2 / self.tile for k in self.kernel)
+
+    @property
     def panel(self) -> int:
         """Filters of a panel."""
         return kernels.VECTORS * self.lanes
+
+    @property
+    def phases(self) -> int:
+        return self.down**2
 
     @property
     def blocks(self) -> int:
@@ -115,14 +135,15 @@ class _Room(NamedTuple):
     def of(cls, sizes: _Sizes, cut: Cut) -> _Room:
         blocks, panels = -(-sizes.blocks // cut.channel_parts), -(-sizes.panels // cut.filter_parts)
         # A line longer than need be: powers of two between them would put all elements of a tile into one set of the cache.
-        v_element = (blocks * cut.tiles + 1) * sizes.lanes
+        v_element = (sizes.phases * blocks * cut.tiles + 1) * sizes.lanes
         d_element = (panels * kernels.VECTORS * cut.tiles + 1) * sizes.lanes
-        u_element = cut.group_channels * cut.group_panels * sizes.panel + sizes.lanes
+        u_element = sizes.phases * cut.group_channels * cut.group_panels * sizes.panel + sizes.lanes
         groups = 1
         if -(-sizes.all_tiles // cut.tile_parts) > cut.tiles:
             groups = -(-blocks * sizes.lanes // cut.group_channels) * -(-panels // cut.group_panels)
         u_size = groups * sizes.elements * u_element
-        whole = sizes.elements * (v_element + d_element) + u_size + kernels.scratch(sizes.tile, sizes.lanes)
+        whole = sizes.elements * (v_element + d_element) + u_size
+        whole += kernels.scratch(sizes.tile, math.prod(sizes.kernel), sizes.lanes)
         return cls(v_element, d_element, u_element, u_size, positions.aligned(whole))
 
 
@@ -142,16 +163,16 @@ class _Plan:
 _PLANS: dict[tuple[object, ...], _Plan] = {}
 
 
-def _plan(tile: int, problem: ConvProblem, x: Tensor, dy: Tensor) -> _Plan:
+def _plan(tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int, ...]) -> _Plan:
     threads = engine.thread_count()
-    key = (tile, id(problem), x.stride(), dy.stride(), threads)
+    key = (tile, id(problem), x, dy, threads)
     found = _PLANS.get(key)
     if found is None or found.problem is not problem:
         if len(_PLANS) >= _MOST_PLANS:
             _PLANS.clear()
-        found = _PLANS[key] = _planned(
-            tile, problem, x.stride(), dy.stride(), best_cut(tile, problem, threads), threads
-        )
+        cut = best_cut(tile, problem, threads)
+        planned = _planned(tile, phases.inner(problem), x, dy, cut, threads)
+        found = _PLANS[key] = replace(planned, problem=problem)
     return found
 
 
@@ -160,17 +181,15 @@ def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int,
     room = _Room.of(sizes, cut)
     out_h, out_w = problem.output_size
     (before_h, _), (before_w, _) = problem.window.padding
-    reach = kernels.TAPS - 1
     w = positions.result_strides(problem)
     common = dict.fromkeys(winograd.ARGUMENTS, 0) | {
-        "outputs": sizes.m, "run_length": winograd.run_length(sizes.m, sizes.lanes), "down": 1,
+        "outputs": sizes.m, "run_length": winograd.run_length(sizes.m, sizes.taps, sizes.lanes), "down": 1,
         "tile_rows": sizes.tiles[0], "tile_columns": sizes.tiles[1], "tiles": cut.tiles,
     }  # fmt: skip
     of_x = common | {
         "x_n": x[0], "x_c": x[1], "x_h": x[2], "x_w": x[3], "before_h": before_h, "before_w": before_w,
-        # Inputs behind the last one that a gradient meets may be cropped, and are not read.
-        "size_h": min(problem.size[0], out_h + reach - before_h), "size_w": min(problem.size[1], out_w + reach - before_w),
-        "v_element": room.v_element,
+        "size_h": phases.inputs_met(problem, 0), "size_w": phases.inputs_met(problem, 1),
+        "down": sizes.down, "v_element": room.v_element,
     }  # fmt: skip
     of_y = common | {
         "x_n": dy[0], "x_c": dy[1], "x_h": dy[2], "x_w": dy[3], "size_h": out_h, "size_w": out_w,
@@ -178,13 +197,14 @@ def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int,
     }  # fmt: skip
     values = {
         "forward": loaded(winograd.forward(tile, problem.dtype)).address,
-        "gradients": loaded(kernels.gradients(tile, problem.dtype)).address,
+        "gradients": loaded(kernels.gradients(sizes.taps, tile, problem.dtype)).address,
         "sums": loaded(kernels.sums(problem.dtype)).address,
-        "taps": loaded(kernels.taps(tile, problem.dtype)).address,
+        "taps": loaded(kernels.taps(sizes.taps, tile, problem.dtype)).address,
         "elements": sizes.elements, "thread_size": room.size,
         "groups": problem.groups, "channels": sizes.channels, "filters": sizes.filters,
         "x_c": x[1], "y_k": dy[1], "w_k": w[0], "w_c": w[1], "w_r": w[2], "w_s": w[3],
         "share_size": math.prod(problem.weight_shape),
+        "kernel_h": sizes.kernel[0], "kernel_w": sizes.kernel[1], "down": sizes.down, "tile": tile,
         "all_tiles": sizes.all_tiles, "tiles": cut.tiles,
         "tile_parts": cut.tile_parts, "channel_parts": cut.channel_parts, "filter_parts": cut.filter_parts,
         "group_channels": cut.group_channels, "group_panels": cut.group_panels,
@@ -205,17 +225,32 @@ def _planned(tile: int, problem: ConvProblem, x: tuple[int, ...], dy: tuple[int,
 
 def run(tile: int, problem: ConvProblem, x: Tensor, dy: Tensor) -> tuple[Tensor, bool]:
     """The weight gradient, and whether all of it is finite."""
-    plan = _plan(tile, problem, x, dy)
-    shape, strides = problem.weight_shape, plan.result_strides
-    shares = torch.empty_strided((plan.shares, *shape), (math.prod(shape), *strides), dtype=x.dtype)
-    flags = torch.zeros(plan.threads, dtype=x.dtype)
-    scratch = engine.scratch(plan.scratch_bytes)
-    pointers = _POINTERS.pack(x.data_ptr(), dy.data_ptr(), shares.data_ptr(), flags.data_ptr(), scratch)
+    if phases.dense(problem):
+        return _run_dense(tile, problem, x, dy)
+    plan = _plan(tile, problem, x.stride(), dy.stride())
+    return _run(plan, x.data_ptr(), dy, engine.scratch(plan.scratch_bytes))
+
+
+def _run_dense(tile: int, problem: ConvProblem, x: Tensor, dy: Tensor) -> tuple[Tensor, bool]:
+    """The same over the phases side by side."""
+    maps = phases.maps(problem, x.stride())
+    plan = _plan(tile, problem, maps.strides, dy.stride())
+    scratch = engine.scratch(maps.bytes + plan.scratch_bytes)
+    maps.make(x, scratch)
+    dw, finite = _run(plan, scratch, dy, scratch + maps.bytes)
+    return phases.weight_gradient(problem, dw), finite
+
+
+def _run(plan: _Plan, x: int, dy: Tensor, scratch: int) -> tuple[Tensor, bool]:
+    shape, strides = phases.inner(plan.problem).weight_shape, plan.result_strides
+    shares = torch.empty_strided((plan.shares, *shape), (math.prod(shape), *strides), dtype=dy.dtype)
+    flags = torch.zeros(plan.threads, dtype=dy.dtype)
+    pointers = _POINTERS.pack(x, dy.data_ptr(), shares.data_ptr(), flags.data_ptr(), scratch)
     engine.run(plan.address, pointers + plan.arguments, plan.threads)
     finite = all(map(math.isfinite, flags.tolist()))
     if plan.shares == 1:
         return shares[0], finite
-    total = torch.empty_strided(shape, strides, dtype=x.dtype)
+    total = torch.empty_strided(shape, strides, dtype=dy.dtype)
     torch.sum(shares, 0, out=total)
     return total, finite and bool(total.isfinite().all())
 
@@ -232,31 +267,41 @@ def best_cut(tile: int, problem: ConvProblem, threads: int) -> Cut:
 
 
 def _cuts(sizes: _Sizes, problem: ConvProblem, threads: int) -> Iterator[Cut]:
-    gathered = 0.0 if problem.layout == "channels_last" else 1.0
+    gathered = 0.0 if problem.layout == "channels_last" else GATHERED_CYCLES
+    gathered_x = 0.0 if phases.dense(problem) else gathered
     weight_lines = math.prod(problem.weight_shape) * sizes.width / 64
     for tile_parts, channel_parts, filter_parts in _parts(sizes, problem.groups, threads):
         blocks, panels = -(-sizes.blocks // channel_parts), -(-sizes.panels // filter_parts)
+        maps = sizes.phases * blocks  # vectors of channels, of all phases
         mine, vectors = (
             -(-sizes.all_tiles // tile_parts),
             min(-(-sizes.filters // sizes.lanes), panels * kernels.VECTORS),
         )
         channels = blocks * sizes.lanes
-        passes = sizes.elements * -(-min(channels, sizes.channels) // kernels.rows(problem.dtype)) * panels
+        passes = sizes.products * -(-min(channels, sizes.channels) // kernels.rows(problem.dtype)) * panels
         tasks = -(-problem.groups * tile_parts * channel_parts * filter_parts // threads)
-        work = sizes.elements * mine * (X_CYCLES * blocks + Y_CYCLES * vectors)
-        work += GATHERED_CYCLES * gathered * mine * sizes.m * (sizes.tile * blocks + sizes.m * vectors)
+        work = sizes.elements * mine * (X_CYCLES * maps + Y_CYCLES * vectors)
+        work += mine * sizes.m * (gathered_x * sizes.tile * maps + gathered * sizes.m * vectors)
         work += PRODUCT_CYCLES * passes * mine * kernels.rows(problem.dtype) * kernels.VECTORS
-        work += TAPS_CYCLES * channels * vectors * (sizes.elements + 3 * kernels.TAPS**2)
+        work += TAPS_CYCLES * channels * vectors * (sizes.phases * sizes.elements + 3 * math.prod(sizes.kernel))
         work += SHARE_LINE * weight_lines * (tile_parts - 1)
         for chunks in sorted({-(-mine // tiles) for tiles in _CHUNKS}):
             tiles = -(-mine // chunks)
             line = sizes.elements * tiles * sizes.lanes * sizes.width / 64
-            v_lines, d_lines = line * blocks, line * panels * kernels.VECTORS
+            v_lines, d_lines = line * maps, line * panels * kernels.VECTORS
             spilled = 64 * (v_lines + d_lines) > L2_BYTES / 2
             per_pass = PASS_CYCLES + max(0, tiles - _NEAR_TILES)
             for group_blocks, group_panels in _groups(blocks, panels, chunks):
                 groups_c, groups_k = -(-blocks // group_blocks), -(-panels // group_panels)
-                u_bytes = sizes.elements * group_blocks * sizes.lanes * group_panels * sizes.panel * sizes.width
+                u_bytes = (
+                    sizes.elements
+                    * sizes.phases
+                    * group_blocks
+                    * sizes.lanes
+                    * group_panels
+                    * sizes.panel
+                    * sizes.width
+                )
                 more = chunks * passes * per_pass
                 if spilled:
                     more += chunks * (V_LINE * v_lines * groups_k + D_LINE * d_lines * groups_c)
@@ -299,5 +344,5 @@ def cost(tile: int, problem: ConvProblem) -> Cost:
     if problem.macs == 0:
         return Cost(0.0, 0)
     sizes, cut = _Sizes.of(tile, problem), best_cut(tile, problem, 1)
-    seconds = CALL_SECONDS + cut.cycles / CLOCK + problem.bytes * 1e-10
+    seconds = CALL_SECONDS + (cut.cycles + phases.cycles(problem)) / CLOCK + problem.bytes * 1e-10
     return Cost(seconds, _Room.of(sizes, cut).size * sizes.width)

@@ -4,13 +4,13 @@
 
 d is a tile of m + r - 1 inputs, g the kernel, * the product of the transformed elements, summed over channels: one matrix product
 per element. The three matrices: convolve/kernels/minimal_filtering.py. Sources: Winograd 1980; Lavin & Gray 2015 (arXiv 1509.09308).
-A row is a size of tile: it serves 3 taps as F(m, 3) and 2 taps as F(m + 1, 2).
+A row is a size of tile: it serves 3 taps as F(m, 3), 2 taps as F(m + 1, 2), and tiles of 6 also 4 and 5 taps (`TAPS`).
 
 Tiles of 4 and 6 on two axes in float32 and float64 run on a CPU by our kernels (ops/winograd_call.py); everything else by torch's
-operators, here. Both know the same matrices and keep the same bound. The kernels also take a stride of 2, apart into phases
-of half the taps: a 4x4 kernel at stride 2, transposed or not, is four 2x2 kernels at stride 1, of which F(5, 2) multiplies 2.8 times less.
+operators, here. Both know the same matrices and keep the same bound. The kernels also take a stride, apart into phases: a 4x4 kernel at
+stride 2, transposed or not, is four 2x2 kernels at stride 1, of which F(5, 2) multiplies 2.8 times less (ops/phases.py).
 
-The weight gradient of a 3x3 kernel at stride 1 is F(3, m): a tile of gradients is the kernel. Only our kernels know it
+The weight gradient of a kernel of r taps is F(r, m): a tile of gradients is the kernel. Only our kernels know it
 (ops/winograd_gradient.py).
 """
 
@@ -23,9 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convolve.kernels import dense_phases
 from convolve.kernels.minimal_filtering import TAPS, Matrix, matrices
 from convolve.kernels.winograd import STRIDES, TILES
-from convolve.ops import roles, winograd_call, winograd_gradient
+from convolve.ops import phases, roles, winograd_call, winograd_gradient
 from convolve.ops.algorithm import Algorithm, Cost, NotFinite, Preparation
 from convolve.ops.bounds import EPSILON, direct_bound, summing_dtype
 from convolve.ops.windows import windows, with_bias, zero_pad
@@ -45,21 +46,18 @@ def why_not(tile: int, problem: ConvProblem) -> str | None:
     if {*window.dilation, *window.input_dilation} != {1}:
         return "it needs dilation 1"
     stride, *others = window.stride
+    most = (STRIDES if problem.role == "input_gradient" else dense_phases.STRIDES)[-1]
+    if stride > most or any(other != stride for other in others):
+        return f"it needs a stride of 1 to {most}, the same along each axis"
+    taps, *others = phases.taps_of(problem)
+    kernel, (least, *_, most) = "x".join(map(str, window.kernel)), TAPS[tile]
+    if not least <= taps <= most:
+        return f"at stride {stride} its kernels have {stride * (least - 1) + 1} to {stride * most} taps along each axis, not {kernel}"
+    if any(other != taps for other in others):
+        return f"it needs as many taps along each axis, {'' if stride == 1 else 'in each phase, '}not {kernel}"
     if problem.role == "weight_gradient":
-        return _why_no_weight_gradient(problem)
-    if stride not in STRIDES or any(other != stride for other in others):
-        return "it needs stride 1 or 2, the same along each axis"
-    taps, *others = winograd_call.taps_of(problem)
-    if taps not in TAPS or any(other != taps for other in others) or (stride == 1 and len(set(window.kernel)) > 1):
-        served = " or ".join(str(t) if stride == 1 else f"{stride * (t - 1) + 1} to {stride * t}" for t in TAPS)
-        return f"at stride {stride} its kernels have {served} taps along each axis, not {'x'.join(map(str, window.kernel))}"
+        return winograd_call.why_not(problem)
     return None if stride == 1 else _why_no_phases(tile, problem)
-
-
-def _why_no_weight_gradient(problem: ConvProblem) -> str | None:
-    if (*problem.window.kernel, *problem.window.stride) != (3, 3, 1, 1):
-        return "its weight gradients are those of 3x3 kernels at stride 1"
-    return winograd_call.why_not(problem)
 
 
 def _why_no_phases(tile: int, problem: ConvProblem) -> str | None:
@@ -185,8 +183,9 @@ def _cost(tile: int, problem: ConvProblem, transformed: bool = False) -> Cost:
 def _row(tile: int, name: str, why_not_automatic: str | None) -> Algorithm:
     return Algorithm(
         name=name,
-        summary=f"F({tile - 2},3) or F({tile - 1},2): {tile} products along an axis"
-        + ("; stride 2 by phases; weight gradients" if tile in TILES else ""),
+        summary=" or ".join(f"F({tile - taps + 1},{taps})" for taps in TAPS[tile])
+        + f": {tile} products along an axis"
+        + ("; strides by phases; weight gradients" if tile in TILES else ""),
         run=partial(run, tile),
         why_not=partial(why_not, tile),
         cost=partial(_cost, tile),
