@@ -34,8 +34,10 @@ class Plan:
     """Of all threads."""
     threads: int
 
-    def run(self, x: int, w: int, bias: int, y: int) -> None:
-        pointers = _POINTERS.pack(x, w, bias, y, engine.scratch(self.scratch_bytes), self.table.ctypes.data)
+    def run(self, x: int, w: int, bias: int, y: int, flags: int = 0) -> None:
+        """`flags`: what a kernel without a table is told in its place."""
+        last = flags or self.table.ctypes.data
+        pointers = _POINTERS.pack(x, w, bias, y, engine.scratch(self.scratch_bytes), last)
         engine.run(self.address, pointers + self.arguments, self.threads)
 
 

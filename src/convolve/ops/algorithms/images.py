@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convolve.geometry import Window
 from convolve.kernels import images as kernels
 from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine, why_no_kernels
@@ -32,16 +33,20 @@ A_TILE, A_GROUP = 12.0, 300.0  # cycles to begin a register tile, and a vector f
 
 
 def why_not(problem: ConvProblem) -> str | None:
+    if problem.layout != "channels_first" and problem.axes > 1:
+        return "its kernels read channels-first images"
+    plain = problem if problem.role == "weight_gradient" else problem.as_convolution()
+    return why_not_in_lanes(problem, plain.window) or why_too_large(problem, _scratch(problem))
+
+
+def why_not_in_lanes(problem: ConvProblem, window: Window) -> str | None:
+    """Why kernels whose vectors run along images cannot slide this window, or None."""
     if problem.device != "cpu":
         return f"its kernels run on a CPU, not on {problem.device}"
     if problem.dtype not in ("float32", "float64"):
         return f"its kernels are written for float32 and float64, not {problem.dtype}"
     if problem.axes > 2 or problem.groups > 1:
         return "its kernels are written for one or two axes and one group"
-    if problem.layout != "channels_first" and problem.axes > 1:
-        return "its kernels read channels-first images"
-    plain = problem if problem.role == "weight_gradient" else problem.as_convolution()
-    window = plain.window
     if {*window.stride, *window.dilation, *window.input_dilation} != {1}:
         return "its kernels are written for stride and dilation 1"
     if min(side for sides in window.padding for side in sides) < 0:
@@ -52,8 +57,14 @@ def why_not(problem: ConvProblem) -> str | None:
     lanes = machine().lanes(problem.dtype)
     if problem.batch < lanes:
         return f"its vectors run along {lanes} images; here are {problem.batch}"
-    size = DTYPE_BYTES[problem.dtype] * _scratch(problem)
+    return None
+
+
+def why_too_large(problem: ConvProblem, scratch: int) -> str | None:
+    """Why one thread's scratch of so many elements is too large, or None."""
+    size = DTYPE_BYTES[problem.dtype] * scratch
     if size > MOST_BYTES:
+        lanes = machine().lanes(problem.dtype)
         return f"the maps of {lanes} images take {size >> 10:,} KiB, too much to stay in a core's cache"
     return None
 

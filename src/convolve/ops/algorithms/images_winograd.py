@@ -1,0 +1,182 @@
+"""Winograd's minimal filtering along the rows of small pictures, in vectors along images: F(2, 5) and F(4, 3), all three roles.
+
+What the kernels do stands in convolve/kernels/images_winograd.py. Of the weight gradient each thread sums the share of its images; the
+shares are added at the end, so its bits depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convolve.kernels import images_winograd as kernels
+from convolve.kernels.cache import loaded
+from convolve.kernels.machine import machine
+from convolve.kernels.scratch import ADDRESSES
+from convolve.ops import direct_call, positions
+from convolve.ops.algorithm import Algorithm, Cost, NotFinite
+from convolve.ops.algorithms import images
+from convolve.ops.bounds import EPSILON, direct_bound
+from convolve.ops.windows import format_of, with_bias
+from convolve.problem import DTYPE_BYTES, ROLES, ConvProblem
+
+A_TURN, A_TRANSFORM = 3.0, 14.0  # cycles to turn a vector, in or out, and to transform a tile of them
+A_TILE, A_GROUP = 60.0, 1000.0  # cycles to begin a register tile and to transform its sums, and a vector full of images
+
+
+def why_not(problem: ConvProblem) -> str | None:
+    reason = images.why_not_in_lanes(problem, problem.window)
+    if reason is not None:
+        return reason
+    taps, columns = problem.window.kernel[-1], problem.output_size[-1]
+    if taps not in kernels.OUTPUTS:
+        return f"a row of its kernels has {' or '.join(map(str, sorted(kernels.OUTPUTS)))} taps, not {taps}"
+    if columns < kernels.OUTPUTS[taps]:
+        return f"a tile of its results has {kernels.OUTPUTS[taps]} columns; here are {columns}"
+    return images.why_too_large(problem, _scratch(problem))
+
+
+def _sizes(problem: ConvProblem) -> dict[str, int]:
+    """What the kernels are told of a problem; a sequence has height 1."""
+    window, taps = problem.window, problem.window.kernel[-1]
+    _, size_h, size_w = positions.lifted(problem.size, 1)
+    _, kernel_h, _ = positions.lifted(window.kernel, 1)
+    _, before_h, before_w = positions.lifted(tuple(before for before, _ in window.padding), 0)
+    _, after_h, _ = positions.lifted(tuple(after for _, after in window.padding), 0)
+    _, out_h, out_w = positions.lifted(problem.output_size, 1)
+    tiles = -(-out_w // kernels.OUTPUTS[taps])
+    return {
+        "batch": problem.batch, "channels": problem.channels, "filters": problem.filters,
+        "size_h": size_h, "size_w": size_w, "kernel_h": kernel_h, "before_h": before_h, "before_w": before_w,
+        "padded_h": size_h + before_h + after_h, "padded_w": tiles * kernels.OUTPUTS[taps] + taps - 1,
+        "out_h": out_h, "out_w": out_w, "tiles": tiles,
+        "last": int(problem.layout == "channels_last" and problem.axes > 1),
+    }  # fmt: skip
+
+
+def _width(problem: ConvProblem) -> int:
+    """Maps of the result whose products are summed together."""
+    count = problem.result_shape[1]
+    return min(kernels.widths(), key=lambda width: (-(-count // width) * width, -width))
+
+
+def _tap_tile(problem: ConvProblem) -> tuple[int, int]:
+    """Filters and rows of the kernel whose weight gradients are summed together."""
+    filters, rows = problem.filters, _sizes(problem)["kernel_h"]
+    return min(kernels.tap_tiles(), key=lambda tile: math.prod(-(-n // one) * one for n, one in zip((filters, rows), tile)))
+
+
+def _scratch(problem: ConvProblem) -> int:
+    """Elements of one thread."""
+    v, lanes, points = _sizes(problem), machine().lanes(problem.dtype), kernels.POINTS
+    maps, places = v["channels"] * v["padded_h"] * v["padded_w"], v["filters"] * v["out_h"] * v["out_w"]
+    if problem.role == "weight_gradient":
+        filters, rows = _tap_tile(problem)
+        row_blocks = -(-v["kernel_h"] // rows)
+        transformed = v["channels"] * (v["padded_h"] + rows - 1) * v["tiles"] + filters * v["out_h"] * v["tiles"]
+        sums = -(-v["filters"] // filters) * filters * v["channels"] * row_blocks * rows
+        return positions.aligned((maps + places + lanes + points * (transformed + sums + 1)) * lanes)
+    width, ins = _width(problem), problem.operand_shapes[0][1]
+    outs = -(-problem.result_shape[1] // width) * width
+    weights = outs * (ins * v["kernel_h"] * points + 1)
+    if problem.role == "input_gradient":
+        lines, pixels = v["channels"] * v["size_h"] * v["padded_w"], v["channels"] * v["size_h"] * v["size_w"]
+        vectors = places + lines + v["filters"] * v["out_h"] * points + pixels + 2 * lanes
+    else:
+        vectors = maps + v["channels"] * v["padded_h"] * points + places + lanes + 1
+    return positions.aligned((vectors + width * points) * lanes + weights)
+
+
+@cache
+def _address(role: str, taps: int, tile: tuple[int, ...], dtype: str) -> int:
+    if role == "weight_gradient":
+        return loaded(kernels.weight_gradient(taps, *tile, dtype)).address
+    make = kernels.input_gradient if role == "input_gradient" else kernels.forward
+    return loaded(make(taps, *tile, dtype)).address
+
+
+def _plan(problem: ConvProblem, _: tuple[int, ...], b: tuple[int, ...], threads: int) -> direct_call.Plan:
+    scratch = _scratch(problem)
+    values: dict[str, Any] = _sizes(problem) | {"scratch_size": scratch}
+    threads = min(threads, -(-problem.batch // machine().lanes(problem.dtype)))
+    weights = problem.role == "weight_gradient"
+    w = (0, 0, 0, 0) if weights else (*b[:2], *positions.lifted(b[2:], 0)[1:])
+    values |= dict(zip(("w_k", "w_c", "w_r", "w_s"), w, strict=True))
+    tile = _tap_tile(problem) if weights else (_width(problem),)
+    address = _address(problem.role, problem.window.kernel[-1], tile, problem.dtype)
+    arguments = positions.as_bytes(kernels.ARGUMENTS[len(ADDRESSES) :], values)
+    size = scratch * DTYPE_BYTES[problem.dtype] * threads
+    strides = () if weights else positions.result_strides(problem)
+    return direct_call.Plan(problem, address, np.zeros(1, np.int64), arguments, strides, size, threads)
+
+
+def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    memory_format = format_of(problem.layout, problem.axes)
+    a = a.contiguous(memory_format=memory_format)
+    weights = problem.role == "weight_gradient"
+    if weights:
+        b = b.contiguous(memory_format=memory_format)
+    plan = direct_call.planned(_plan, problem, a, b)
+    flags = torch.zeros(plan.threads, dtype=a.dtype)
+    if weights:
+        # OpenMP may start fewer threads than it is asked for: whoever did not come has added nothing.
+        shares = torch.zeros((plan.threads, *problem.weight_shape), dtype=a.dtype)
+        plan.run(a.data_ptr(), shares.data_ptr(), 0, b.data_ptr(), flags.data_ptr())
+        result = shares[0] if plan.threads == 1 else shares.sum(0)
+    else:
+        result = torch.empty_strided(problem.result_shape, plan.result_strides, dtype=a.dtype)
+        bias = None if bias is None else bias.contiguous()
+        plan.run(a.data_ptr(), b.data_ptr(), 0 if bias is None else bias.data_ptr(), result.data_ptr(), flags.data_ptr())
+    if not all(map(math.isfinite, flags.tolist())):
+        raise NotFinite
+    return with_bias(result, bias) if weights else result
+
+
+def bound(problem: ConvProblem) -> float:
+    """Largest error over the rms of the result: transforms of one axis, and the sum of what they made."""
+    return 2.5 * direct_bound(problem)
+
+
+def _cost(problem: ConvProblem) -> Cost:
+    return positions.cost(problem, _cycles)
+
+
+def _cycles(problem: ConvProblem) -> float:
+    """A count of vector instructions."""
+    v, lanes = _sizes(problem), machine().lanes(problem.dtype)
+    maps, places = v["channels"] * v["padded_h"] * v["padded_w"], v["filters"] * v["out_h"] * v["out_w"]
+    of_x, of_y = (n * v["tiles"] for n in (v["channels"] * v["padded_h"], v["filters"] * v["out_h"]))
+    if problem.role == "weight_gradient":
+        filters, rows = _tap_tile(problem)
+        passes = kernels.POINTS * -(-v["filters"] // filters) * v["channels"] * -(-v["kernel_h"] // rows)
+        products = passes * v["out_h"] * v["tiles"] * max(filters * rows, filters + rows)
+        transforms = of_x + of_y
+    else:
+        width, (ins, outs) = _width(problem), (problem.operand_shapes[0][1], problem.result_shape[1])
+        rows = v["size_h"] if problem.role == "input_gradient" else v["out_h"]
+        met = v["out_h"] / rows  # rows of padding are skipped
+        passes = v["tiles"] * rows * -(-outs // width)
+        products = math.ceil(passes * width * kernels.POINTS * ins * v["kernel_h"] * met)
+        transforms = of_x + of_y
+    turns = maps + places
+    work = products + passes * A_TILE + transforms * A_TRANSFORM + turns * A_TURN + A_GROUP
+    return -(-problem.batch // lanes) * work
+
+
+ALGORITHM = Algorithm(
+    name="images_winograd",
+    summary="F(2,5) or F(4,3) along rows, our kernel, vectors along images: batches of small pictures",
+    run=run,
+    why_not=why_not,
+    cost=_cost,
+    bound=bound,
+    roles=ROLES,
+    local=False,
+    looks=lambda _: True,
+    exact=False,
+)
