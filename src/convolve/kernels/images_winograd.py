@@ -1,22 +1,21 @@
-"""Convolution of stride 1 in vectors along images, by Winograd's minimal filtering along the rows: 6 products for 10, or for 12.
+"""Convolution of stride 1 in vectors along images, by Winograd's minimal filtering along the rows: 8 products for 20, or 6 for 12.
 
 Idea. Vectors run along images (kernels/images.py), so that a transform is a few additions of whole vectors and nothing is ever shuffled.
-F(2, 5) makes two pixels from a tile of 6, F(4, 3) four, with the same points: kernels of 5 and of 3 columns are products of the same
-elements. With the matrices A, G and B of kernels/minimal_filtering.py, for each row of a kernel,
+F(4, 5) makes four pixels from a tile of 8, F(4, 3) from one of 6. With the matrices A, G and B of kernels/minimal_filtering.py,
 
-    results        y  = A^T [ sum over channels and rows of  (G g) * (B^T x) ]
-    input          dx = B   [ sum over filters and rows of   (G g) * (A dy)  ]         tiles overlap and are added
-    weights        dg = G^T [ sum over images and tiles of   (B^T x) * (A dy) ]
+    results        y  = A^T [ sum over channels and rows of the kernel of  (G g) * (B^T x) ]
+    input          dx = B   [ sum over filters and rows of the kernel of   (G g) * (A dy)  ]         tiles overlap and are added
+    weights        dg = G^T [ sum over images, rows and tiles of           (B^T x) * (A dy) ]
 
-The gradients are the derivatives of the first line: they transform the tiles of the forward pass, so that columns of padding, which a
+The gradients are the derivatives of the first line: their tiles are those of the forward pass, so that columns of padding, which a
 direct sum of the input gradient multiplies like the others, cost nothing.
 
-Registers. Three of the six elements and WIDTH filters at a time: 3 loads for 3 WIDTH multiply-adds, whose weights LLVM takes from memory.
-NaN and Inf would reach a neighbour's result: `flags` notes for each thread whether every result is finite.
+Registers. Half of the elements of a tile and WIDTH filters at a time: 4 loads for 4 WIDTH multiply-adds, whose weights LLVM takes from
+memory. NaN and Inf would reach a neighbour's result: `flags` notes for each thread whether every result is finite.
 
 Layouts. A channels-last image is one channel whose pixels are `channels` numbers wide: it is turned as it lies, and read at another step.
 
-Traffic. V of a column of tiles stays in the first-level cache while all filters pass over it; everything else in the second.
+Traffic. V of a column of tiles stays near while all filters pass over it; everything else in the second-level cache.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ from convolve.kernels.preamble import HEADER, PREAMBLE
 from convolve.kernels.scratch import ADDRESSES, unpack
 from convolve.kernels.winograd import transform
 
-OUTPUTS = {5: 2, 3: 4}
-"""Pixels of a tile, by the taps of a row."""
-POINTS = 6
-HALF = POINTS // 2
+OUTPUTS = 4
+"""Pixels of a tile."""
+TAPS = (3, 5)
+"""Of a row of a kernel."""
 
 # All int64. Sizes, strides and places count elements; those of the maps are the forward pass's, whatever the role. Where ADDRESSES has
 # the table, `flags` is. Of the input gradient, x is the output's gradient and y the input's; of the weight gradient, w are the gradients
@@ -49,17 +48,22 @@ ARGUMENTS = (
     "scratch_size",  # elements of one thread
 )  # fmt: skip
 
-# Filters whose products are summed together; (filters, rows of the kernel) whose weight gradients are.
-_MANY, _FEW = ((8, HALF), (6, HALF)), ((3, HALF), (2, HALF))
+# Filters whose products are summed together, at half of the points of a tile; (filters, rows of the kernel) whose weight gradients are.
+_WIDTHS = {6: (((8, 3), (6, 3)), ((3, 3), (2, 3))), 8: (((6, 4), (4, 4)), ((2, 4),))}
 _MANY_TAPS, _FEW_TAPS = ((4, 5), (6, 3)), ((2, 5), (2, 3))
 
 
-def widths() -> tuple[int, ...]:
-    return tuple(width for width, _ in tiles_for(_MANY, _FEW))
+def widths(points: int) -> tuple[int, ...]:
+    return tuple(width for width, _ in tiles_for(*_WIDTHS[points]))
 
 
 def tap_tiles() -> Tiles:
     return tiles_for(_MANY_TAPS, _FEW_TAPS)
+
+
+def points_of(taps: int, outputs: int = OUTPUTS) -> int:
+    """Elements of a tile."""
+    return outputs + taps - 1
 
 
 def turned(matrix: Matrix) -> Matrix:
@@ -75,71 +79,91 @@ def scaled(row: tuple[Fraction, ...], name: str) -> str:
 
 
 def _points(name: str, matrix: Matrix) -> str:
-    """A tile's elements: those of neighbours `x_step` apart; three at `to`, `step` apart, and three `half` further on."""
+    """A tile's elements from neighbours `x_step` apart: the first half at `to`, `step` apart, the others `half` further on."""
+    half = len(matrix) // 2
     return f"""
 def {name}(x, x_step, to, step, half):
 {chr(10).join(f"    i{i} = load(x, {i} * x_step)" for i in range(len(matrix[0])))}
 {transform(matrix, "i", "o", 4)}
-{chr(10).join(f"    store(to, {i // HALF} * half + {i % HALF} * step, o{i})" for i in range(POINTS))}
+{chr(10).join(f"    store(to, {i // half} * half + {i % half} * step, o{i})" for i in range(len(matrix)))}
 """
 
 
-def to_points(taps: int) -> str:
+def to_points(outputs: int, taps: int) -> str:
     """B^T of a tile of the input."""
-    return _points("to_points", matrices(OUTPUTS[taps], taps)[2])
+    return _points("to_points", matrices(outputs, taps)[2])
 
 
-def gradient_to_points(taps: int) -> str:
-    """A of a tile of the output's gradient."""
-    return _points("gradient_to_points", turned(matrices(OUTPUTS[taps], taps)[0]))
+def gradient_to_points(outputs: int, taps: int) -> str:
+    """A of a tile of the output's gradient, of which `count` pixels are there; `room` takes a copy of others."""
+    return (
+        _points("whole_to_points", turned(matrices(outputs, taps)[0]))
+        + f"""
+def gradient_to_points(x, x_step, count, room, to, step, half):
+    if count >= {outputs}:
+        whole_to_points(x, x_step, to, step, half)
+    else:
+        for i in range({outputs}):
+            store(room, i * LANES, zero())
+        for i in range(count):
+            store(room, i * LANES, load(x, i * x_step))
+        whole_to_points(room, LANES, to, step, half)
+"""
+    )
 
 
-def settle(taps: int) -> str:
-    """A^T of the products of `count` filters."""
-    outputs = OUTPUTS[taps]
+def settle(outputs: int, taps: int) -> str:
+    """A^T of the products of `count` filters; `some` pixels are wanted."""
+    points = points_of(taps, outputs)
+    stores = ["        store(to, k * to_k, o0)"]
+    for i in range(1, outputs):
+        stores += [f"        if some > {i}:", f"            store(to, k * to_k + {i} * to_step, o{i})"]
     return f"""
-def settle(m, count, bias, to, to_k, to_step, finite):
+def settle(m, count, bias, to, to_k, to_step, some, finite):
     good = load(finite, 0)
     for k in range(count):
         constant = broadcast(bias, k)
-{chr(10).join(f"        i{i} = load(m, (k * {POINTS} + {i}) * LANES)" for i in range(POINTS))}
+{chr(10).join(f"        i{i} = load(m, (k * {points} + {i}) * LANES)" for i in range(points))}
 {transform(matrices(outputs, taps)[0], "i", "o", 8)}
 {chr(10).join(f"        o{i} = add(o{i}, constant)" for i in range(outputs))}
-{chr(10).join(f"        store(to, k * to_k + {i} * to_step, o{i})" for i in range(outputs))}
+{chr(10).join(stores)}
 {chr(10).join(f"        good = fma(o{i}, zero(), good)" for i in range(outputs))}
     store(finite, 0, good)
 """
 
 
-def overlap(taps: int) -> str:
+def overlap(outputs: int, taps: int) -> str:
     """B of the products of `count` channels, added to what the tile's neighbours gave."""
+    points = points_of(taps, outputs)
     return f"""
 def overlap(m, count, to, to_c):
     for c in range(count):
-{chr(10).join(f"        i{i} = load(m, (c * {POINTS} + {i}) * LANES)" for i in range(POINTS))}
-{transform(turned(matrices(OUTPUTS[taps], taps)[2]), "i", "o", 8)}
-{chr(10).join(f"        store(to, c * to_c + {i} * LANES, add(load(to, c * to_c + {i} * LANES), o{i}))" for i in range(POINTS))}
+        here = shift(to, c * to_c)
+{chr(10).join(f"        i{i} = load(m, (c * {points} + {i}) * LANES)" for i in range(points))}
+{transform(turned(matrices(outputs, taps)[2]), "i", "o", 8)}
+{chr(10).join(f"        store(here, {i} * LANES, add(load(here, {i} * LANES), o{i}))" for i in range(points))}
 """
 
 
-def prepare(taps: int, width: int) -> str:
+def prepare(outputs: int, taps: int, width: int) -> str:
     """Transforms the weights: in double precision, for the numbers of Python are."""
+    half = points_of(taps, outputs) // 2
     points = "\n".join(
-        f"                    u[place + {e // HALF} * half + {e % HALF}] = {scaled(row, 't')}"
-        for e, row in enumerate(matrices(OUTPUTS[taps], taps)[1])
+        f"                    u[place + {e // half} * half + {e % half}] = {scaled(row, 't')}"
+        for e, row in enumerate(matrices(outputs, taps)[1])
     )
     return f"""
 def float64_of(w, i):
     return w[i] * 1.0
 
 def prepare(w, outs, w_out, ins, w_in, rows, w_r, w_s, u):
-    half = ins * rows * {width * HALF}
+    half = ins * rows * {width * half}
     for o in range((outs + {width - 1}) // {width} * {width}):
-        block = o // {width} * 2 * half + o % {width} * {HALF}
+        block = o // {width} * 2 * half + o % {width} * {half}
         for i in range(ins):
             for r in range(rows):
-                place = block + (r * ins + i) * {width * HALF}
-                for e in range({HALF}):
+                place = block + (r * ins + i) * {width * half}
+                for e in range({half}):
                     u[place + e] = 0
                     u[place + half + e] = 0
                 if o < outs:
@@ -149,15 +173,15 @@ def prepare(w, outs, w_out, ins, w_in, rows, w_r, w_s, u):
 """
 
 
-def products(width: int) -> str:
-    """`width` filters at three points of a tile, and at the next three; `count` rows of the kernel times channels, one after the other."""
-    sums = [(k, e) for k in range(width) for e in range(HALF)]
+def products(width: int, half: int) -> str:
+    """`width` filters at `half` points of a tile, and at the next; `count` rows of the kernel times channels, one after the other."""
+    sums = [(k, e) for k in range(width) for e in range(half)]
     lines = [f"s{k}_{e} = zero()" for k, e in sums]
     lines += ["for i in range(count):"]
-    lines += [f"    v{e} = load(x, {e} * LANES)" for e in range(HALF)]
-    lines += [f"    s{k}_{e} = fma(broadcast(w, {k * HALF + e}), v{e}, s{k}_{e})" for k, e in sums]
-    lines += [f"    x, w = shift(x, {HALF} * LANES), shift(w, {width * HALF})"]
-    lines += [f"store(to, ({k} * {POINTS} + {e}) * LANES, s{k}_{e})" for k, e in sums]
+    lines += [f"    v{e} = load(x, {e} * LANES)" for e in range(half)]
+    lines += [f"    s{k}_{e} = fma(broadcast(w, {k * half + e}), v{e}, s{k}_{e})" for k, e in sums]
+    lines += [f"    x, w = shift(x, {half} * LANES), shift(w, {width * half})"]
+    lines += [f"store(to, ({k} * {2 * half} + {e}) * LANES, s{k}_{e})" for k, e in sums]
     body = "\n".join("    " + line for line in lines)
     return f"""
 def half_products(to, x, w, count):
@@ -165,31 +189,32 @@ def half_products(to, x, w, count):
 
 def products(to, x, x_half, w, w_half, count):
     half_products(to, x, w, count)
-    half_products(shift(to, {HALF} * LANES), shift(x, x_half), shift(w, w_half), count)
+    half_products(shift(to, {half} * LANES), shift(x, x_half), shift(w, w_half), count)
 """
 
 
-def weight_sums(tile: int, rows: int, indent: str) -> str:
-    """The sums of `tile` filters and `rows` of the kernel at one point, added to those at `into`.
-
-    y_here and x_here: where the vectors of the first filter and row begin, those of the next ones y_k and x_r further on; `count` of each.
-    """
+def weight_sums(tile: int, rows: int) -> str:
+    """The sums of `tile` filters and `rows` of the kernel at one point, added to those at `into`."""
     sums = [(k, r) for k in range(tile) for r in range(rows)]
     lines = [f"s{k}_{r} = load(into, {k * rows + r} * LANES)" for k, r in sums]
     lines += ["for i in range(0, count * LANES, LANES):"]
-    lines += [f"    y{k} = load(y_here, {k} * y_k + i)" for k in range(tile)]
+    lines += [f"    y{k} = load(y, {k} * y_k + i)" for k in range(tile)]
     for r in range(rows):
-        lines += [f"    v = load(x_here, {r} * x_r + i)"]
+        lines += [f"    v = load(x, {r} * x_r + i)"]
         lines += [f"    s{k}_{r} = fma(v, y{k}, s{k}_{r})" for k in range(tile)]
     lines += [f"store(into, {k * rows + r} * LANES, s{k}_{r})" for k, r in sums]
-    return "\n".join(indent + line for line in lines)
+    body = "\n".join("    " + line for line in lines)
+    return f"""
+def weight_sums(into, x, x_r, y, y_k, count):
+{body}
+"""
 
 
-def write_taps(taps: int, sums: str, place: str, indent: str) -> str:
-    """G^T of the totals of the vectors at `sums`, sums_e apart; `good` learns whether they are finite."""
-    lines = [f"m{e} = total(load({sums}, {e} * sums_e)) * 1.0" for e in range(POINTS)]
-    lines += [f"{place}[{s}] = {scaled(row, 'm')}" for s, row in enumerate(turned(matrices(OUTPUTS[taps], taps)[1]))]
-    lines += [f"for s in range({taps}):", f"    good = fma(broadcast({place}, s), zero(), good)"]
+def write_taps(matrix: Matrix, sums: str, place: str, indent: str) -> str:
+    """The taps that the matrix makes of the totals of the vectors at `sums`, sums_e apart; `good` learns whether they are finite."""
+    lines = [f"m{e} = total(load({sums}, {e} * sums_e)) * 1.0" for e in range(len(matrix[0]))]
+    lines += [f"{place}[{s}] = {scaled(row, 'm')}" for s, row in enumerate(matrix)]
+    lines += [f"for s in range({len(matrix)}):", f"    good = fma(broadcast({place}, s), zero(), good)"]
     return "\n".join(indent + line for line in lines)
 
 
@@ -222,22 +247,23 @@ def take_bias(bias, count, room, to):
 
 
 def forward_source(taps: int, width: int) -> str:
-    outputs = OUTPUTS[taps]
+    points = points_of(taps)
+    half = points // 2
     return f"""
 def kernel(arguments):
 {PREAMBLE}
 {unpack(ARGUMENTS, "arguments", HEADER, 4)}
     scratch = shift(pointer(scratch), thread * scratch_size)
 {_STEPS}
-    v_h = channels * {HALF} * LANES
+    v_h = channels * {half} * LANES
     v_half = padded_h * v_h
     blocks = (filters + {width - 1}) // {width}
     v = shift(scratch, images_size)
     out = shift(v, 2 * v_half)
     m = shift(out, (places + LANES) * LANES)
-    finite = shift(m, {width * POINTS} * LANES)
+    finite = shift(m, {width * points} * LANES)
     weights = shift(finite, LANES)
-    biases = shift(weights, blocks * channels * kernel_h * {width * POINTS})
+    biases = shift(weights, blocks * channels * kernel_h * {width * points})
     prepare(pointer(w), filters, w_k, channels, w_c, kernel_h, w_r, w_s, weights)
     take_bias(bias, filters, blocks * {width}, biases)
     store(finite, 0, zero())
@@ -245,27 +271,28 @@ def kernel(arguments):
 {GROUPS}
 {_TURN_INPUT}
         for t in range(tiles):
-            q = min(t * {outputs}, out_w - {outputs})
+            q = t * {OUTPUTS}
             for row in range(padded_h):
                 for c in range(channels):
                     from_row = shift(scratch, c * x_c + row * x_h + q * x_w)
-                    to_points(from_row, x_w, shift(v, row * v_h + c * {HALF} * LANES), LANES, v_half)
+                    to_points(from_row, x_w, shift(v, row * v_h + c * {half} * LANES), LANES, v_half)
             for p in range(out_h):
                 for k in range(0, filters, {width}):
                     products(
                         m, shift(v, p * v_h), v_half,
-                        shift(weights, k * channels * kernel_h * {POINTS}), channels * kernel_h * {width * HALF},
+                        shift(weights, k * channels * kernel_h * {points}), channels * kernel_h * {width * half},
                         channels * kernel_h,
                     )
                     to = shift(out, k * y_k + p * y_h + q * y_w)
-                    settle(m, min({width}, filters - k), shift(biases, k), to, y_k, y_w, finite)
+                    settle(m, min({width}, filters - k), shift(biases, k), to, y_k, y_w, out_w - q, finite)
         turn_out(out, places, images, shift(pointer(y), first * places), places)
     pointer(flags)[thread] = total(load(finite, 0))
 """
 
 
 def input_source(taps: int, width: int) -> str:
-    outputs = OUTPUTS[taps]
+    points = points_of(taps)
+    half = points // 2
     return f"""
 def kernel(arguments):
 {PREAMBLE}
@@ -273,7 +300,7 @@ def kernel(arguments):
     scratch = shift(pointer(scratch), thread * scratch_size)
 {_STEPS}
     pixels = size_h * size_w
-    v_h = filters * {HALF} * LANES
+    v_h = filters * {half} * LANES
     v_half = out_h * v_h
     blocks = (channels + {width - 1}) // {width}
     lines_h = padded_w * LANES
@@ -282,8 +309,8 @@ def kernel(arguments):
     v = shift(lines, channels * lines_c)
     out = shift(v, 2 * v_half)
     m = shift(out, (channels * pixels + LANES) * LANES)
-    weights = shift(m, {width * POINTS} * LANES)
-    biases = shift(weights, blocks * filters * kernel_h * {width * POINTS})
+    weights = shift(m, {width * points} * LANES)
+    biases = shift(weights, blocks * filters * kernel_h * {width * points})
     to_c, to_w = LANES if last != 0 else pixels * LANES, x_step * LANES
     # The weight is read turned around, row by row: the rows of gradients that meet a row of the input then follow one another.
     from_w = shift(pointer(w), (kernel_h - 1) * w_r)
@@ -294,29 +321,22 @@ def kernel(arguments):
         turn_in(shift(pointer(x), first * places), places, images, places, scratch)
         clear(lines, channels * lines_c)
         for t in range(tiles):
+            q = t * {OUTPUTS}
             for p in range(out_h):
                 for k in range(filters):
-                    from_row = shift(scratch, k * y_k + p * y_h + t * {outputs} * y_w)
-                    to = shift(v, p * v_h + k * {HALF} * LANES)
-                    if (t + 1) * {outputs} <= out_w:
-                        gradient_to_points(from_row, y_w, to, LANES, v_half)
-                    else:
-                        for i in range({outputs}):
-                            some = zero()
-                            if t * {outputs} + i < out_w:
-                                some = load(from_row, i * y_w)
-                            store(m, i * LANES, some)
-                        gradient_to_points(m, LANES, to, LANES, v_half)
+                    from_row = shift(scratch, k * y_k + p * y_h + q * y_w)
+                    to = shift(v, p * v_h + k * {half} * LANES)
+                    gradient_to_points(from_row, y_w, out_w - q, m, to, LANES, v_half)
             for h in range(size_h):
                 z = h + before_h - kernel_h + 1
                 first_r, last_r = max(0, 0 - z), min(kernel_h, out_h - z)
                 for c in range(0, channels, {width}):
                     products(
                         m, shift(v, (z + first_r) * v_h), v_half,
-                        shift(weights, (c * kernel_h * 2 + first_r * {width}) * filters * {HALF}),
-                        filters * kernel_h * {width * HALF}, filters * (last_r - first_r),
+                        shift(weights, (c * kernel_h * 2 + first_r * {width}) * filters * {half}),
+                        filters * kernel_h * {width * half}, filters * (last_r - first_r),
                     )
-                    to = shift(lines, c * lines_c + h * lines_h + t * {outputs} * LANES)
+                    to = shift(lines, c * lines_c + h * lines_h + q * LANES)
                     overlap(m, min({width}, channels - c), to, lines_c)
         for c in range(channels):
             constant = broadcast(biases, c)
@@ -333,7 +353,8 @@ def kernel(arguments):
 
 
 def weights_source(taps: int, tile: int, rows: int) -> str:
-    outputs = OUTPUTS[taps]
+    points = points_of(taps)
+    half = points // 2
     return f"""
 def kernel(arguments):
 {PREAMBLE}
@@ -347,42 +368,34 @@ def kernel(arguments):
     sums_e = blocks * channels * row_blocks * {tile * rows} * LANES
     gradient = shift(scratch, images_size)
     v = shift(gradient, (places + LANES) * LANES)
-    d = shift(v, {POINTS} * v_e)
-    sums = shift(d, {POINTS} * d_e)
-    tail = shift(sums, {POINTS} * sums_e)
+    d = shift(v, {points} * v_e)
+    sums = shift(d, {points} * d_e)
+    tail = shift(sums, {points} * sums_e)
     clear(scratch, images_size)
-    clear(v, {POINTS} * v_e)
-    clear(sums, {POINTS} * sums_e)
+    clear(v, {points} * v_e)
+    clear(sums, {points} * sums_e)
 {GROUPS}
 {_TURN_INPUT}
         turn_in(shift(pointer(y), first * places), places, images, places, gradient)
         for c in range(channels):
             for row in range(padded_h):
                 for t in range(tiles):
-                    from_row = shift(scratch, c * x_c + row * x_h + t * {outputs} * x_w)
-                    to_points(from_row, x_w, shift(v, c * v_c + row * x_r + t * LANES), v_e, {HALF} * v_e)
+                    from_row = shift(scratch, c * x_c + row * x_h + t * {OUTPUTS} * x_w)
+                    to_points(from_row, x_w, shift(v, c * v_c + row * x_r + t * LANES), v_e, {half} * v_e)
         for block in range(blocks):
             for k in range(min({tile}, filters - block * {tile})):
                 for p in range(out_h):
                     for t in range(tiles):
-                        from_row = shift(gradient, (block * {tile} + k) * y_k + p * y_h + t * {outputs} * y_w)
+                        from_row = shift(gradient, (block * {tile} + k) * y_k + p * y_h + t * {OUTPUTS} * y_w)
                         to = shift(d, k * y_all + (p * tiles + t) * LANES)
-                        if (t + 1) * {outputs} <= out_w:
-                            gradient_to_points(from_row, y_w, to, d_e, {HALF} * d_e)
-                        else:
-                            for i in range({outputs}):
-                                some = zero()
-                                if t * {outputs} + i < out_w:
-                                    some = load(from_row, i * y_w)
-                                store(tail, i * LANES, some)
-                            gradient_to_points(tail, LANES, to, d_e, {HALF} * d_e)
-            for e in range({POINTS}):
+                        gradient_to_points(from_row, y_w, out_w - t * {OUTPUTS}, tail, to, d_e, {half} * d_e)
+            for e in range({points}):
                 for c in range(channels):
                     for r in range(row_blocks):
                         x_here = shift(v, e * v_e + c * v_c + r * {rows} * x_r)
                         y_here = shift(d, e * d_e)
                         into = shift(sums, e * sums_e + ((block * channels + c) * row_blocks + r) * {tile * rows} * LANES)
-                        add_sums(into, x_here, x_r, y_here, y_all, out_h * tiles)
+                        weight_sums(into, x_here, x_r, y_here, y_all, out_h * tiles)
     shares = shift(pointer(w), thread * filters * channels * kernel_h * {taps})
     good = zero()
     for k in range(filters):
@@ -391,15 +404,8 @@ def kernel(arguments):
                 at = ((k // {tile} * channels + c) * row_blocks + r // {rows}) * {tile * rows} + k % {tile} * {rows} + r % {rows}
                 here = shift(sums, at * LANES)
                 place = shift(shares, ((k * channels + c) * kernel_h + r) * {taps})
-{write_taps(taps, "here", "place", " " * 16)}
+{write_taps(turned(matrices(OUTPUTS, taps)[1]), "here", "place", " " * 16)}
     pointer(flags)[thread] = total(good)
-"""
-
-
-def _add_sums(tile: int, rows: int) -> str:
-    return f"""
-def add_sums(into, x_here, x_r, y_here, y_k, count):
-{weight_sums(tile, rows, "    ")}
 """
 
 
@@ -409,7 +415,7 @@ def forward(taps: int, width: int, dtype: str) -> Kernel:
         f"images_winograd-{dtype}-{taps}-{width}",
         dtype,
         lambda: forward_source(taps, width),
-        lambda: TURNS + to_points(taps) + settle(taps) + prepare(taps, width) + products(width) + _BIASES,
+        lambda: _shared(taps, width) + to_points(OUTPUTS, taps) + settle(OUTPUTS, taps),
     )
 
 
@@ -419,8 +425,12 @@ def input_gradient(taps: int, width: int, dtype: str) -> Kernel:
         f"images_winograd_input-{dtype}-{taps}-{width}",
         dtype,
         lambda: input_source(taps, width),
-        lambda: TURNS + gradient_to_points(taps) + overlap(taps) + prepare(taps, width) + products(width) + _BIASES,
+        lambda: _shared(taps, width) + gradient_to_points(OUTPUTS, taps) + overlap(OUTPUTS, taps),
     )
+
+
+def _shared(taps: int, width: int) -> str:
+    return TURNS + _BIASES + prepare(OUTPUTS, taps, width) + products(width, points_of(taps) // 2)
 
 
 def weight_gradient(taps: int, tile: int, rows: int, dtype: str) -> Kernel:
@@ -429,10 +439,15 @@ def weight_gradient(taps: int, tile: int, rows: int, dtype: str) -> Kernel:
         f"images_winograd_weights-{dtype}-{taps}-{tile}x{rows}",
         dtype,
         lambda: weights_source(taps, tile, rows),
-        lambda: TURNS + to_points(taps) + gradient_to_points(taps) + _add_sums(tile, rows),
+        lambda: TURNS + to_points(OUTPUTS, taps) + gradient_to_points(OUTPUTS, taps) + weight_sums(tile, rows),
     )
 
 
 def every(dtype: str) -> list[Kernel]:
-    found = [make(taps, width, dtype) for taps in OUTPUTS for width in widths() for make in (forward, input_gradient)]
-    return found + [weight_gradient(taps, *tile, dtype) for taps in OUTPUTS for tile in tap_tiles()]
+    found = [
+        make(taps, width, dtype)
+        for taps in TAPS
+        for width in widths(points_of(taps))
+        for make in (forward, input_gradient)
+    ]
+    return found + [weight_gradient(taps, *tile, dtype) for taps in TAPS for tile in tap_tiles()]

@@ -33,11 +33,9 @@ def why_not(problem: ConvProblem) -> str | None:
     reason = images.why_not_in_lanes(problem, problem.window)
     if reason is not None:
         return reason
-    taps, columns = problem.window.kernel[-1], problem.output_size[-1]
-    if taps not in kernels.OUTPUTS:
-        return f"a row of its kernels has {' or '.join(map(str, sorted(kernels.OUTPUTS)))} taps, not {taps}"
-    if columns < kernels.OUTPUTS[taps]:
-        return f"a tile of its results has {kernels.OUTPUTS[taps]} columns; here are {columns}"
+    taps = problem.window.kernel[-1]
+    if taps not in kernels.TAPS:
+        return f"a row of its kernels has {' or '.join(map(str, kernels.TAPS))} taps, not {taps}"
     return images.why_too_large(problem, _scratch(problem))
 
 
@@ -49,20 +47,24 @@ def _sizes(problem: ConvProblem) -> dict[str, int]:
     _, before_h, before_w = positions.lifted(tuple(before for before, _ in window.padding), 0)
     _, after_h, _ = positions.lifted(tuple(after for _, after in window.padding), 0)
     _, out_h, out_w = positions.lifted(problem.output_size, 1)
-    tiles = -(-out_w // kernels.OUTPUTS[taps])
+    tiles = -(-out_w // kernels.OUTPUTS)
     return {
         "batch": problem.batch, "channels": problem.channels, "filters": problem.filters,
         "size_h": size_h, "size_w": size_w, "kernel_h": kernel_h, "before_h": before_h, "before_w": before_w,
-        "padded_h": size_h + before_h + after_h, "padded_w": tiles * kernels.OUTPUTS[taps] + taps - 1,
+        "padded_h": size_h + before_h + after_h, "padded_w": tiles * kernels.OUTPUTS + taps - 1,
         "out_h": out_h, "out_w": out_w, "tiles": tiles,
         "last": int(problem.layout == "channels_last" and problem.axes > 1),
     }  # fmt: skip
 
 
+def _points(problem: ConvProblem) -> int:
+    return kernels.points_of(problem.window.kernel[-1])
+
+
 def _width(problem: ConvProblem) -> int:
     """Maps of the result whose products are summed together."""
     count = problem.result_shape[1]
-    return min(kernels.widths(), key=lambda width: (-(-count // width) * width, -width))
+    return min(kernels.widths(_points(problem)), key=lambda width: (-(-count // width) * width, -width))
 
 
 def _tap_tile(problem: ConvProblem) -> tuple[int, int]:
@@ -73,14 +75,14 @@ def _tap_tile(problem: ConvProblem) -> tuple[int, int]:
 
 def _scratch(problem: ConvProblem) -> int:
     """Elements of one thread."""
-    v, lanes, points = _sizes(problem), machine().lanes(problem.dtype), kernels.POINTS
+    v, lanes, points = _sizes(problem), machine().lanes(problem.dtype), _points(problem)
     maps, places = v["channels"] * v["padded_h"] * v["padded_w"], v["filters"] * v["out_h"] * v["out_w"]
     if problem.role == "weight_gradient":
         filters, rows = _tap_tile(problem)
         row_blocks = -(-v["kernel_h"] // rows)
         transformed = v["channels"] * (v["padded_h"] + rows - 1) * v["tiles"] + filters * v["out_h"] * v["tiles"]
         sums = -(-v["filters"] // filters) * filters * v["channels"] * row_blocks * rows
-        return positions.aligned((maps + places + lanes + points * (transformed + sums + 1)) * lanes)
+        return positions.aligned((maps + places + lanes + points * (transformed + sums) + kernels.OUTPUTS) * lanes)
     width, ins = _width(problem), problem.operand_shapes[0][1]
     outs = -(-problem.result_shape[1] // width) * width
     weights = outs * (ins * v["kernel_h"] * points + 1)
@@ -153,7 +155,7 @@ def _cycles(problem: ConvProblem) -> float:
     of_x, of_y = (n * v["tiles"] for n in (v["channels"] * v["padded_h"], v["filters"] * v["out_h"]))
     if problem.role == "weight_gradient":
         filters, rows = _tap_tile(problem)
-        passes = kernels.POINTS * -(-v["filters"] // filters) * v["channels"] * -(-v["kernel_h"] // rows)
+        passes = _points(problem) * -(-v["filters"] // filters) * v["channels"] * -(-v["kernel_h"] // rows)
         products = passes * v["out_h"] * v["tiles"] * max(filters * rows, filters + rows)
         transforms = of_x + of_y
     else:
@@ -161,7 +163,7 @@ def _cycles(problem: ConvProblem) -> float:
         rows = v["size_h"] if problem.role == "input_gradient" else v["out_h"]
         met = v["out_h"] / rows  # rows of padding are skipped
         passes = v["tiles"] * rows * -(-outs // width)
-        products = math.ceil(passes * width * kernels.POINTS * ins * v["kernel_h"] * met)
+        products = math.ceil(passes * width * _points(problem) * ins * v["kernel_h"] * met)
         transforms = of_x + of_y
     turns = maps + places
     work = products + passes * A_TILE + transforms * A_TRANSFORM + turns * A_TURN + A_GROUP
