@@ -53,7 +53,7 @@ _WIDTHS = {6: (((8, 3), (6, 3)), ((3, 3), (2, 3))), 8: (((6, 4), (4, 4)), ((2, 4
 _MANY_TAPS, _FEW_TAPS = ((4, 5), (6, 3)), ((2, 5), (2, 3))
 
 
-def widths(points: int) -> tuple[int, ...]:
+def widths_of(points: int) -> tuple[int, ...]:
     return tuple(width for width, _ in tiles_for(*_WIDTHS[points]))
 
 
@@ -410,7 +410,7 @@ def kernel(arguments):
 
 
 def forward(taps: int, width: int, dtype: str) -> Kernel:
-    """`width`: one of widths()."""
+    """`width`: one of widths_of()."""
     return Kernel(
         f"images_winograd-{dtype}-{taps}-{width}",
         dtype,
@@ -420,7 +420,7 @@ def forward(taps: int, width: int, dtype: str) -> Kernel:
 
 
 def input_gradient(taps: int, width: int, dtype: str) -> Kernel:
-    """`width`: one of widths()."""
+    """`width`: one of widths_of()."""
     return Kernel(
         f"images_winograd_input-{dtype}-{taps}-{width}",
         dtype,
@@ -447,7 +447,7 @@ def every(dtype: str) -> list[Kernel]:
     found = [
         make(taps, width, dtype)
         for taps in TAPS
-        for width in widths(points_of(taps))
+        for width in widths_of(points_of(taps))
         for make in (forward, input_gradient)
     ]
     return found + [weight_gradient(taps, *tile, dtype) for taps in TAPS for tile in tap_tiles()]
