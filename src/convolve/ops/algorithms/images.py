@@ -20,7 +20,7 @@ from convolve.kernels import images as kernels
 from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine, why_no_kernels
 from convolve.kernels.scratch import ADDRESSES
-from convolve.ops import direct_call, positions
+from convolve.ops import direct_call, engine, positions
 from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.bounds import direct_bound
 from convolve.ops.windows import with_bias
@@ -160,7 +160,7 @@ def _cost(problem: ConvProblem) -> Cost:
 
 def _cycles(problem: ConvProblem) -> float:
     """A count of vector instructions."""
-    v, lanes = _sizes(problem), machine().lanes(problem.dtype)
+    v = _sizes(problem)
     tile = first, second = _tile(problem)
     pixels, maps = v["out_h"] * v["out_w"], v["channels"] * v["padded_h"] * v["padded_w"]
     if problem.role == "weight_gradient":
@@ -173,7 +173,13 @@ def _cycles(problem: ConvProblem) -> float:
             used = v["size_h"] / v["out_h"]
         products = math.ceil(passes * first * second * v["channels"] * v["taps"] * used)
     turns = maps + v["filters"] * pixels
-    return -(-problem.batch // lanes) * (products * kernels.a_step(tile) + passes * A_TILE + turns * A_TURN + A_GROUP)
+    return vectors(problem) * (products * kernels.a_step(tile) + passes * A_TILE + turns * A_TURN + A_GROUP)
+
+
+def vectors(problem: ConvProblem) -> int:
+    """Vectors full of images, as if each thread had as many as the busiest one: the others wait for it."""
+    threads = engine.thread_count()
+    return -(-problem.batch // (machine().lanes(problem.dtype) * threads)) * threads
 
 
 ALGORITHM = Algorithm(

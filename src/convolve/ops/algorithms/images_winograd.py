@@ -18,15 +18,16 @@ from convolve.kernels.cache import Kernel, loaded
 from convolve.kernels.images import best
 from convolve.kernels.machine import machine
 from convolve.kernels.scratch import ADDRESSES
-from convolve.ops import direct_call, positions
+from convolve.ops import direct_call, engine, positions
 from convolve.ops.algorithm import Algorithm, Cost, NotFinite
 from convolve.ops.algorithms import images
 from convolve.ops.bounds import direct_bound
 from convolve.ops.windows import format_of, with_bias
 from convolve.problem import DTYPE_BYTES, ROLES, ConvProblem
 
-A_TURN, A_TRANSFORM = 3.0, 14.0  # cycles to turn a vector, in or out, and to transform a tile of them
-A_TILE, A_GROUP = 60.0, 1000.0  # cycles to begin a register tile and to transform its sums, and a vector full of images
+# Cycles to turn a vector, in or out, to transform a tile of them, and to begin a register tile and transform its sums.
+A_TURN, A_TRANSFORM, A_TILE = 5.0, 6.0, 60.0
+A_WEIGHT, A_TOTAL = 6.0, 24.0  # of each thread: to transform a weight, and to sum a vector of its gradient
 
 OVER_DIRECT = {6: 2.0, 8: 6.0}
 """How many times the largest error is that of plain sums, by the tile's size: with one channel; with many it is twice, at most."""
@@ -153,21 +154,23 @@ def _cost(problem: ConvProblem) -> Cost:
 
 def _cycles(problem: ConvProblem) -> float:
     """A count of vector instructions."""
-    v, lanes = _sizes(problem), machine().lanes(problem.dtype)
+    v, points = _sizes(problem), _points(problem)
     maps, places = v["channels"] * v["padded_h"] * v["padded_w"], v["filters"] * v["out_h"] * v["out_w"]
-    of_x, of_y = (n * v["tiles"] for n in (v["channels"] * v["padded_h"], v["filters"] * v["out_h"]))
+    transforms = v["tiles"] * (v["channels"] * v["padded_h"] + v["filters"] * v["out_h"])
+    elements = v["channels"] * v["filters"] * v["kernel_h"] * points
     if problem.role == "weight_gradient":
         filters, rows = _tap_tile(problem)
-        passes = _points(problem) * -(-v["filters"] // filters) * v["channels"] * -(-v["kernel_h"] // rows)
-        products = passes * v["out_h"] * v["tiles"] * max(filters * rows, filters + rows)
+        passes = points * -(-v["filters"] // filters) * v["channels"] * -(-v["kernel_h"] // rows)
+        products, once = passes * v["out_h"] * v["tiles"] * filters * rows, elements * A_TOTAL
     else:
         width, (ins, outs) = _width(problem), (problem.operand_shapes[0][1], problem.result_shape[1])
-        rows = v["size_h"] if problem.role == "input_gradient" else v["out_h"]
-        met = v["out_h"] / rows  # rows of padding are skipped
+        rows = v["out_h"] if problem.role == "output" else v["size_h"]
         passes = v["tiles"] * rows * -(-outs // width)
-        products = math.ceil(passes * width * _points(problem) * ins * v["kernel_h"] * met)
-    work = products + passes * A_TILE + (of_x + of_y) * A_TRANSFORM + (maps + places) * A_TURN + A_GROUP
-    return -(-problem.batch // lanes) * work
+        # Each row of the output meets all rows of the kernel, in either role: rows of padding are skipped.
+        products = v["tiles"] * v["out_h"] * v["kernel_h"] * -(-outs // width) * width * ins * points
+        once = elements * A_WEIGHT
+    each = products + passes * A_TILE + transforms * A_TRANSFORM + (maps + places) * A_TURN
+    return images.vectors(problem) * each + engine.thread_count() * once
 
 
 ALGORITHM = Algorithm(
