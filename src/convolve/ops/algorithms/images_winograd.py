@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering along the rows of small pictures, in vectors along images: F(2, 5) and F(4, 3), all three roles.
+"""Winograd's minimal filtering along the rows of small pictures, in vectors along images: F(4, 5) and F(4, 3), all three roles.
 
 What the kernels do stands in convolve/kernels/images_winograd.py. Of the weight gradient each thread sums the share of its images; the
 shares are added at the end, so its bits depend on the number of threads.
@@ -175,7 +175,7 @@ def _cycles(problem: ConvProblem) -> float:
 
 ALGORITHM = Algorithm(
     name="images_winograd",
-    summary="F(2,5) or F(4,3) along rows, our kernel, vectors along images: batches of small pictures",
+    summary="our kernel, F(4,5) or F(4,3) along rows, vectors along images: batches of small pictures",
     run=run,
     why_not=why_not,
     cost=_cost,
