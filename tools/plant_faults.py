@@ -288,7 +288,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("    if count >= {outputs}:", "    if count >= 0:"),
         ("                    good = fma(value, zero(), good)", "                    good = fma(zero(), zero(), good)"),
         ("add(load(here, {i} * LANES), o{i})", "o{i}"),
-        ("v_c = (padded_h + {rows - 1}) * x_r", "v_c = padded_h * x_r"),
+        ("+ k % {tile} * {rows} + r % {rows}", "+ k % {tile} * {rows}"),
         ("h * lines_h + before_w * LANES)", "h * lines_h)"),
     ],
     "ops/winograd_call.py": [

@@ -175,6 +175,20 @@ def test_an_image_has_the_same_bits_in_any_batch_and_on_any_number_of_threads(mo
         assert all(torch.equal(found, results[0][: found.shape[0]]) for found in results)
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_what_is_not_finite_is_noticed_by_whichever_thread_has_it(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = ConvProblem.parse(f"70x2x5x6 k3 3x3 {role}".replace(" output", ""))
+    monkeypatch.setattr(direct_call, "_PLANS", {})
+    monkeypatch.setattr(engine, "thread_count", lambda: 3)
+    given = operands(problem)
+    assert_within_bound(problem, given, ROW.run(problem, *given))
+    for image in (0, 40, 69):
+        a = given[0].clone()
+        a[image, 1, 2, 3] = math.inf
+        with pytest.raises(NotFinite):
+            ROW.run(problem, a, *given[1:])
+
+
 def test_weight_gradients_are_right_on_fewer_threads_than_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = ConvProblem.parse("70x2x5x6 k3 3x3 weight_gradient")
     monkeypatch.setattr(direct_call, "_PLANS", {})

@@ -363,7 +363,7 @@ def kernel(arguments):
 {_STEPS}
     blocks, row_blocks = (filters + {tile - 1}) // {tile}, (kernel_h + {rows - 1}) // {rows}
     x_r, y_all = tiles * LANES, out_h * tiles * LANES
-    v_c = (padded_h + {rows - 1}) * x_r
+    v_c = padded_h * x_r  # sums of rows beyond the kernel's last read further on, and are not kept
     v_e, d_e = channels * v_c, {tile} * y_all
     sums_e = blocks * channels * row_blocks * {tile * rows} * LANES
     gradient = shift(scratch, images_size)
@@ -372,7 +372,6 @@ def kernel(arguments):
     sums = shift(d, {points} * d_e)
     tail = shift(sums, {points} * sums_e)
     clear(scratch, images_size)
-    clear(v, {points} * v_e)
     clear(sums, {points} * sums_e)
 {GROUPS}
 {_TURN_INPUT}

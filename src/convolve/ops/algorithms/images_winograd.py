@@ -84,7 +84,7 @@ def _scratch(problem: ConvProblem) -> int:
     if problem.role == "weight_gradient":
         filters, rows = _tap_tile(problem)
         row_blocks = -(-v["kernel_h"] // rows)
-        transformed = v["channels"] * (v["padded_h"] + rows - 1) * v["tiles"] + filters * v["out_h"] * v["tiles"]
+        transformed = v["channels"] * v["padded_h"] * v["tiles"] + filters * v["out_h"] * v["tiles"]
         sums = -(-v["filters"] // filters) * filters * v["channels"] * row_blocks * rows
         return positions.aligned((maps + places + lanes + points * (transformed + sums) + kernels.OUTPUTS) * lanes)
     width, ins = _width(problem), problem.operand_shapes[0][1]
