@@ -22,7 +22,7 @@ CHANNELS = (
     (16, 16, 16),
     (3, 16, 1),
     (1, 4, 1),
-    (8, 16, 1),
+    (16, 16, 1),
     (32, 32, 2),
 )  # single, depthwise, few, few of one, dense, grouped
 SPREADS = (1.0, 5.0)  # factors; a wider one would mean that its row should have no fit

@@ -36,7 +36,7 @@ def why_not(problem: ConvProblem) -> str | None:
     if problem.layout != "channels_first" and problem.axes > 1:
         return "its kernels read channels-first images"
     plain = problem if problem.role == "weight_gradient" else problem.as_convolution()
-    return why_not_in_lanes(problem, plain.window) or why_too_large(problem, _scratch(problem))
+    return why_not_in_lanes(problem, plain.window) or why_too_large(problem, _scratch(problem), MOST_BYTES)
 
 
 def why_not_in_lanes(problem: ConvProblem, window: Window) -> str | None:
@@ -60,10 +60,10 @@ def why_not_in_lanes(problem: ConvProblem, window: Window) -> str | None:
     return None
 
 
-def why_too_large(problem: ConvProblem, scratch: int) -> str | None:
+def why_too_large(problem: ConvProblem, scratch: int, most_bytes: int) -> str | None:
     """Why one thread's scratch of so many elements is too large, or None."""
     size = DTYPE_BYTES[problem.dtype] * scratch
-    if size > MOST_BYTES:
+    if size > most_bytes:
         lanes = machine().lanes(problem.dtype)
         return f"the maps of {lanes} images take {size >> 10:,} KiB, too much to stay in a core's cache"
     return None

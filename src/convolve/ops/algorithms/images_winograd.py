@@ -25,6 +25,9 @@ from convolve.ops.bounds import direct_bound
 from convolve.ops.windows import format_of, with_bias
 from convolve.problem import DTYPE_BYTES, ROLES, ConvProblem
 
+MOST_BYTES = 5 << 20
+"""Of scratch for one thread: it is passed over in order, so that the third-level cache is near enough."""
+
 # Cycles to turn a vector, in or out, to transform a tile of them, and to begin a register tile and transform its sums.
 A_TURN, A_TRANSFORM, A_TILE = 5.0, 6.0, 60.0
 A_WEIGHT, A_TOTAL = 6.0, 24.0  # of each thread: to transform a weight, and to sum a vector of its gradient
@@ -40,7 +43,7 @@ def why_not(problem: ConvProblem) -> str | None:
     taps = problem.window.kernel[-1]
     if taps not in kernels.TAPS:
         return f"a row of its kernels has {' or '.join(map(str, kernels.TAPS))} taps, not {taps}"
-    return images.why_too_large(problem, _scratch(problem))
+    return images.why_too_large(problem, _scratch(problem), MOST_BYTES)
 
 
 def _sizes(problem: ConvProblem) -> dict[str, int]:
