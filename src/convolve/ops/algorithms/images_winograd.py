@@ -28,6 +28,10 @@ from convolve.problem import DTYPE_BYTES, ROLES, ConvProblem
 MOST_BYTES = 5 << 20
 """Of scratch for one thread: it is passed over in order, so that the third-level cache is near enough."""
 
+APART = 64 << 10
+"""Bytes between the scratches of two threads. Results are stored filter by filter, and the processor fetches where the next ones would lie:
+beyond the last filter that was the other thread's scratch, taken from its cache again and again."""
+
 # Cycles to turn a vector, in or out, to transform a tile of them, and to begin a register tile and transform its sums.
 A_TURN, A_TRANSFORM, A_TILE = 5.0, 6.0, 60.0
 A_WEIGHT, A_TOTAL = 6.0, 24.0  # of each thread: to transform a weight, and to sum a vector of its gradient
@@ -82,6 +86,11 @@ def _tap_tile(problem: ConvProblem) -> tuple[int, int]:
 
 def _scratch(problem: ConvProblem) -> int:
     """Elements of one thread."""
+    return positions.aligned(_used(problem)) + APART // DTYPE_BYTES[problem.dtype]
+
+
+def _used(problem: ConvProblem) -> int:
+    """Elements of the scratch that a kernel uses."""
     v, lanes, points = _sizes(problem), machine().lanes(problem.dtype), _points(problem)
     maps, places = v["channels"] * v["padded_h"] * v["padded_w"], v["filters"] * v["out_h"] * v["out_w"]
     if problem.role == "weight_gradient":
@@ -89,7 +98,7 @@ def _scratch(problem: ConvProblem) -> int:
         row_blocks = -(-v["kernel_h"] // rows)
         transformed = v["channels"] * v["padded_h"] * v["tiles"] + filters * v["out_h"] * v["tiles"]
         sums = -(-v["filters"] // filters) * filters * v["channels"] * row_blocks * rows
-        return positions.aligned((maps + places + lanes + points * (transformed + sums) + kernels.OUTPUTS) * lanes)
+        return (maps + places + lanes + points * (transformed + sums) + kernels.OUTPUTS) * lanes
     width, ins = _width(problem), problem.operand_shapes[0][1]
     outs = -(-problem.result_shape[1] // width) * width
     weights = outs * (ins * v["kernel_h"] * points + 1)
@@ -98,7 +107,7 @@ def _scratch(problem: ConvProblem) -> int:
         vectors = places + lines + v["filters"] * v["out_h"] * points + pixels + 2 * lanes
     else:
         vectors = maps + v["channels"] * v["padded_h"] * points + places + lanes + 1
-    return positions.aligned((vectors + width * points) * lanes + weights)
+    return (vectors + width * points) * lanes + weights
 
 
 def _kernel(problem: ConvProblem) -> Kernel:
