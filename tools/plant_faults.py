@@ -276,6 +276,21 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("    if not finite:\n", "    if False:\n"),
         ("slice(size) for size in problem.output_size", "slice(1, size + 1) for size in problem.output_size"),
     ],
+    ROWS + "images_winograd.py": [
+        ("\"padded_w\": tiles * kernels.OUTPUTS + taps - 1", "\"padded_w\": tiles * kernels.OUTPUTS + taps - 2"),
+        ("\"last\": int(problem.layout == \"channels_last\" and problem.axes > 1)", "\"last\": 0"),
+        ("if not all(map(math.isfinite, flags.tolist())):", "if not math.isfinite(flags.tolist()[0]):"),
+        ("    result = shares[0] if plan.threads == 1 else shares.sum(0)", "    result = shares[0]"),
+    ],
+    "kernels/images_winograd.py": [
+        ("first_r, last_r = max(0, 0 - z), min(kernel_h, out_h - z)", "first_r, last_r = 0, min(kernel_h, out_h - z)"),
+        ("kernel_h, 0 - w_r, w_s, weights)", "kernel_h, w_r, w_s, weights)"),
+        ("    if count >= {outputs}:", "    if count >= 0:"),
+        ("                    good = fma(value, zero(), good)", "                    good = fma(zero(), zero(), good)"),
+        ("add(load(here, {i} * LANES), o{i})", "o{i}"),
+        ("+ k % {tile} * {rows} + r % {rows}", "+ k % {tile} * {rows}"),
+        ("h * lines_h + before_w * LANES)", "h * lines_h)"),
+    ],
     "ops/winograd_call.py": [
         ("s * (m - 1) + k - before)", "s * (m - 1) + k + 1 - before)"),
         ("before - s * first)", "0)"),
@@ -375,6 +390,8 @@ def _tests(fault: Fault) -> list[str]:
         return [algorithms, conv, *DOORS, generated]
     if "fourier" in fault.file or "butterflies" in fault.file:
         return ["tests/ops/test_fourier_kernels.py"]
+    if "images_winograd" in fault.file:
+        return ["tests/ops/test_images_winograd.py"]
     if "separable" in fault.file or "minimal" in fault.file:
         return [algorithms, conv, generated]
     if any(word in fault.file for word in ("vector", "scratch", "planes", "filters", "positions", "direct_call")):

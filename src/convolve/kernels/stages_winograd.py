@@ -17,10 +17,18 @@ Traffic. V of a column of tiles stays in the first-level cache while all filters
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from convolve.kernels.cache import Kernel
 from convolve.kernels.images import GROUPS, TURNS
+from convolve.kernels.images_winograd import (
+    points_of,
+    prepare,
+    products,
+    settle,
+    to_points,
+    weight_sums,
+    widths_of,
+    write_taps,
+)
 from convolve.kernels.machine import tiles_for
 from convolve.kernels.minimal_filtering import matrices
 from convolve.kernels.preamble import HEADER, PREAMBLE
@@ -35,7 +43,7 @@ TAPS = 5
 """Of a kernel, along both axes."""
 OUTPUTS = 2
 """Pixels of a tile."""
-POINTS = TAPS + OUTPUTS - 1
+POINTS = points_of(TAPS, OUTPUTS)
 _HALF = POINTS // 2
 
 FORWARD = (*_FORWARD, "flags", "tiles")
@@ -48,94 +56,18 @@ FILTERS = 4
 
 def widths() -> tuple[int, ...]:
     """Filters whose products are summed together."""
-    return tuple(width for width, _ in tiles_for(((8, 3), (6, 3)), ((3, 3), (2, 3))))
+    return widths_of(POINTS)
 
 
 def weight_width() -> int:
     return tiles_for(((FILTERS, TAPS),), ((1, TAPS),))[0][0]
 
 
-def _scaled(row: tuple[Fraction, ...], name: str) -> str:
-    """The sum of a row's numbers times name0, name1, …"""
-    return " + ".join(f"{float(a)!r} * {name}{i}" for i, a in enumerate(row) if a != 0)
-
-
-_TRANSFORM = f"""
-def to_points(x, to, step, half):
-{chr(10).join(f"    i{i} = load(x, {i} * LANES)" for i in range(POINTS))}
-{transform(matrices(OUTPUTS, TAPS)[2], "i", "o", 4)}
-{chr(10).join(f"    store(to, {i // _HALF} * half + {i % _HALF} * step, o{i})" for i in range(POINTS))}
-"""
-
 _PAIRS = f"""
 def pairs_to_points(x, to, step):
 {chr(10).join(f"    i{i} = load(x, {i} * LANES)" for i in range(OUTPUTS))}
 {transform(matrices(TAPS, OUTPUTS)[1], "i", "o", 4)}
 {chr(10).join(f"    store(to, {i} * step, o{i})" for i in range(POINTS))}
-"""
-
-_SETTLE = f"""
-def settle(m, count, bias, to, to_k, both, finite):
-    good = load(finite, 0)
-    for k in range(count):
-        constant = broadcast(bias, k)
-{chr(10).join(f"        i{i} = load(m, (k * {POINTS} + {i}) * LANES)" for i in range(POINTS))}
-{transform(matrices(OUTPUTS, TAPS)[0], "i", "o", 8)}
-        o0, o1 = add(o0, constant), add(o1, constant)
-        store(to, k * to_k, o0)
-        if both != 0:
-            store(to, k * to_k + LANES, o1)
-        good = fma(o1, zero(), fma(o0, zero(), good))
-    store(finite, 0, good)
-"""
-
-
-def _prepare(width: int) -> str:
-    """Transforms the weights: in double precision, for the numbers of Python are."""
-    taps = "\n".join(f"                    t{s} = float64_of(w, at + {s} * hop)" for s in range(TAPS))
-    points = "\n".join(
-        f"                    u[place + {e // _HALF} * half + {e % _HALF}] = {_scaled(row, 't')}"
-        for e, row in enumerate(matrices(OUTPUTS, TAPS)[1])
-    )
-    return f"""
-def float64_of(w, i):
-    return w[i] * 1.0
-
-def prepare(w, outs, w_out, ins, w_in, turned, u):
-    taps, half = {TAPS * TAPS}, ins * {TAPS * width * _HALF}
-    hop = 1 - 2 * turned
-    for o in range((outs + {width - 1}) // {width} * {width}):
-        block = o // {width} * 2 * half + o % {width} * {_HALF}
-        for i in range(ins):
-            for r in range({TAPS}):
-                place = block + (r * ins + i) * {width * _HALF}
-                for e in range({_HALF}):
-                    u[place + e] = 0
-                    u[place + half + e] = 0
-                if o < outs:
-                    at = o * w_out + i * w_in + r * {TAPS} * hop + turned * (taps - 1)
-{taps}
-{points}
-"""
-
-
-def _products(width: int) -> str:
-    """`width` filters at three points of a tile, and at the next three; `count` rows of the kernel times channels, one after the other."""
-    sums = [(k, e) for k in range(width) for e in range(_HALF)]
-    lines = [f"s{k}_{e} = zero()" for k, e in sums]
-    lines += ["for i in range(count):"]
-    lines += [f"    v{e} = load(x, {e} * LANES)" for e in range(_HALF)]
-    lines += [f"    s{k}_{e} = fma(broadcast(w, {k * _HALF + e}), v{e}, s{k}_{e})" for k, e in sums]
-    lines += [f"    x, w = shift(x, {_HALF} * LANES), shift(w, {width * _HALF})"]
-    lines += [f"store(to, ({k} * {POINTS} + {e}) * LANES, s{k}_{e})" for k, e in sums]
-    body = "\n".join("    " + line for line in lines)
-    return f"""
-def half_products(to, x, w, count):
-{body}
-
-def products(to, x, x_half, w, w_half, count):
-    half_products(to, x, w, count)
-    half_products(shift(to, {_HALF} * LANES), shift(x, x_half), shift(w, w_half), count)
 """
 
 
@@ -156,7 +88,7 @@ def kernel(arguments):
     m = shift(out, (places + LANES) * LANES)
     finite = shift(m, {width * POINTS} * LANES)
     weights = shift(finite, LANES)
-    prepare(pointer(w), filters, channels * {TAPS * TAPS}, channels, {TAPS * TAPS}, 0, weights)
+    prepare(pointer(w), filters, channels * {TAPS * TAPS}, channels, {TAPS * TAPS}, {TAPS}, {TAPS}, 1, weights)
     store(finite, 0, zero())
     clear(scratch, channels * x_c)
 {GROUPS}
@@ -167,7 +99,7 @@ def kernel(arguments):
                 from_row = shift(scratch, (c * padded_h + row) * padded_w * LANES)
                 to = shift(v, row * v_h + c * {_HALF} * LANES)
                 for t in range(tiles):
-                    to_points(shift(from_row, t * {OUTPUTS} * LANES), shift(to, t * 2 * v_half), LANES, v_half)
+                    to_points(shift(from_row, t * {OUTPUTS} * LANES), LANES, shift(to, t * 2 * v_half), LANES, v_half)
         for p in range(rows):
             for t in range(tiles):
                 for block in range(blocks):
@@ -178,7 +110,7 @@ def kernel(arguments):
                             shift(weights, k * channels * {TAPS * POINTS}), channels * {TAPS * width * _HALF}, channels * {TAPS},
                         )
                         to = shift(lines, k * line_k + (row * wide + t * {OUTPUTS}) * LANES)
-                        settle(m, min({width}, filters - k), shift(pointer(bias), k), to, line_k, 1, finite)
+                        settle(m, min({width}, filters - k), shift(pointer(bias), k), to, line_k, LANES, {OUTPUTS}, finite)
             at = p * columns * LANES
             kept = byte_pointer(codes + group * places * LANES + at)
             maxima(lines, wide, columns, filters, shift(out, at), rows * columns * LANES, kept, codes)
@@ -204,7 +136,8 @@ def kernel(arguments):
     finite = shift(m, {width * POINTS} * LANES)
     nothing = shift(finite, LANES)
     weights = shift(nothing, LANES * ((channels + LANES - 1) // LANES))
-    prepare(pointer(w), channels, {TAPS * TAPS}, filters, channels * {TAPS * TAPS}, 1, weights)
+    last_w = shift(pointer(w), {TAPS * TAPS - 1})  # each kernel is read turned around
+    prepare(last_w, channels, {TAPS * TAPS}, filters, channels * {TAPS * TAPS}, {TAPS}, 0 - {TAPS}, 0 - 1, weights)
     store(finite, 0, zero())
     clear(nothing, channels)
     clear(scratch, filters * z_k)
@@ -217,7 +150,7 @@ def kernel(arguments):
             for k in range(filters):
                 for row in range(high):
                     from_row = shift(scratch, k * z_k + row * z_h + (before_w + q) * LANES)
-                    to_points(from_row, shift(v, row * v_h + k * {_HALF} * LANES), LANES, v_half)
+                    to_points(from_row, LANES, shift(v, row * v_h + k * {_HALF} * LANES), LANES, v_half)
             for h in range(size_h):
                 z = h + before_h - {TAPS - 1}
                 first_r, last_r = max(0, -z), min({TAPS}, high - z)
@@ -228,27 +161,13 @@ def kernel(arguments):
                         filters * {TAPS * width * _HALF}, filters * (last_r - first_r),
                     )
                     to = shift(out, (c * pixels + h * size_w + q) * LANES)
-                    some, both = min({width}, channels - c), min(1, size_w - q - 1)
-                    settle(m, some, shift(nothing, c), to, pixels * LANES, both, finite)
+                    settle(m, min({width}, channels - c), shift(nothing, c), to, pixels * LANES, LANES, size_w - q, finite)
         turn_out(out, channels * pixels, images, shift(pointer(dx), first * channels * pixels), channels * pixels)
     pointer(flags)[thread] = total(load(finite, 0))
 """
 
 
 def weights_source(width: int) -> str:
-    sums = [(k, r) for k in range(width) for r in range(TAPS)]
-    lines = [f"s{k}_{r} = load(into, {k * TAPS + r} * LANES)" for k, r in sums]
-    lines += ["for i in range(0, high * tiles * LANES, LANES):"]
-    lines += [f"    y{k} = load(y_here, {k} * y_k + i)" for k in range(width)]
-    for r in range(TAPS):
-        lines += [f"    x_r = load(x_here, {r} * tiles * LANES + i)"]
-        lines += [f"    s{k}_{r} = fma(x_r, y{k}, s{k}_{r})" for k in range(width)]
-    lines += [f"store(into, {k * TAPS + r} * LANES, s{k}_{r})" for k, r in sums]
-    tile = "\n".join(" " * 20 + line for line in lines)
-    totals = "\n".join(f"                m{e} = total(load(here, {e} * sums_e)) * 1.0" for e in range(POINTS))
-    taps = "\n".join(
-        f"                place[{s}] = {_scaled(row, 'm')}" for s, row in enumerate(matrices(TAPS, OUTPUTS)[0])
-    )
     return f"""
 def kernel(arguments):
 {PREAMBLE}
@@ -273,9 +192,8 @@ def kernel(arguments):
         turn_images(here, images, channels, size_h, size_w, padded_h, padded_w, before_h, before_w, scratch)
         for row in range(channels * padded_h):
             for t in range(tiles):
-                to_points(
-                    shift(scratch, (row * padded_w + t * {OUTPUTS}) * LANES), shift(v, (row * tiles + t) * LANES), x_e, {_HALF} * x_e
-                )
+                from_row = shift(scratch, (row * padded_w + t * {OUTPUTS}) * LANES)
+                to_points(from_row, LANES, shift(v, (row * tiles + t) * LANES), x_e, {_HALF} * x_e)
         turn_in(shift(pointer(g), first * places), places, images, places, maps)
         from_codes = byte_pointer(codes + group * places * LANES)
         spread(maps, from_codes, filters, rows, columns, gradient, wide, high, 0, 0)
@@ -290,7 +208,7 @@ def kernel(arguments):
                 for c in range(channels):
                     x_here = shift(v, e * x_e + c * padded_h * tiles * LANES)
                     into = shift(sums, e * sums_e + (block * channels + c) * {width * TAPS} * LANES)
-{tile}
+                    weight_sums(into, x_here, tiles * LANES, y_here, y_k, high * tiles)
     total_w, total_b = shift(pointer(dw), thread * filters * channels * {TAPS * TAPS}), shift(pointer(db), thread * filters)
     good = zero()
     for k in range(filters):
@@ -300,10 +218,7 @@ def kernel(arguments):
                 at = ((k // {width} * channels + c) * {width} + k % {width}) * {TAPS} + r
                 here = shift(sums, at * LANES)
                 place = shift(total_w, ((k * channels + c) * {TAPS} + r) * {TAPS})
-{totals}
-{taps}
-                for s in range({TAPS}):
-                    good = fma(broadcast(place, s), zero(), good)
+{write_taps(matrices(TAPS, OUTPUTS)[0], "here", "place", " " * 16)}
     pointer(flags)[thread] = total(good)
 """
 
@@ -314,8 +229,12 @@ def forward(width: int, dtype: str) -> Kernel:
         f"stages_winograd-{dtype}-{width}",
         dtype,
         lambda: forward_source(width),
-        lambda: TURNS + MAXIMA + _TRANSFORM + _SETTLE + _prepare(width) + _products(width),
+        lambda: _shared(width) + MAXIMA + settle(OUTPUTS, TAPS),
     )
+
+
+def _shared(width: int) -> str:
+    return TURNS + to_points(OUTPUTS, TAPS) + prepare(OUTPUTS, TAPS, width) + products(width, _HALF)
 
 
 def input_gradient(width: int, dtype: str) -> Kernel:
@@ -324,7 +243,7 @@ def input_gradient(width: int, dtype: str) -> Kernel:
         f"stages_winograd_input-{dtype}-{width}",
         dtype,
         lambda: input_source(width),
-        lambda: TURNS + SPREAD + _TRANSFORM + _SETTLE + _prepare(width) + _products(width),
+        lambda: _shared(width) + SPREAD + settle(OUTPUTS, TAPS),
     )
 
 
@@ -334,7 +253,7 @@ def weight_gradient(dtype: str) -> Kernel:
         f"stages_winograd_weights-{dtype}-{width}",
         dtype,
         lambda: weights_source(width),
-        lambda: TURNS + SPREAD + _TRANSFORM + _PAIRS,
+        lambda: TURNS + SPREAD + to_points(OUTPUTS, TAPS) + _PAIRS + weight_sums(width, TAPS),
     )
 
 

@@ -43,8 +43,9 @@ class Plan:
     def table_address(self) -> int:
         return self.table.ctypes.data
 
-    def run(self, x: int, w: int, bias: int, y: int) -> None:
-        pointers = _POINTERS.pack(x, w, bias, y, engine.scratch(self.scratch_bytes), self.table_address)
+    def run(self, x: int, w: int, bias: int, y: int, flags: int = 0) -> None:
+        """`flags`: what a kernel without a table is told in its place."""
+        pointers = _POINTERS.pack(x, w, bias, y, engine.scratch(self.scratch_bytes), flags or self.table_address)
         engine.run(self.address, pointers + self.arguments, self.threads)
 
 

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convolve.geometry import Window
 from convolve.kernels import images as kernels
 from convolve.kernels.cache import loaded
 from convolve.kernels.machine import machine, why_no_kernels
 from convolve.kernels.scratch import ADDRESSES
-from convolve.ops import direct_call, positions
+from convolve.ops import direct_call, engine, positions
 from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.bounds import direct_bound
 from convolve.ops.windows import with_bias
@@ -32,16 +33,20 @@ A_TILE, A_GROUP = 12.0, 300.0  # cycles to begin a register tile, and a vector f
 
 
 def why_not(problem: ConvProblem) -> str | None:
+    if problem.layout != "channels_first" and problem.axes > 1:
+        return "its kernels read channels-first images"
+    plain = problem if problem.role == "weight_gradient" else problem.as_convolution()
+    return why_not_in_lanes(problem, plain.window) or why_too_large(problem, _scratch(problem), MOST_BYTES)
+
+
+def why_not_in_lanes(problem: ConvProblem, window: Window) -> str | None:
+    """Why kernels whose vectors run along images cannot slide this window, or None."""
     if problem.device != "cpu":
         return f"its kernels run on a CPU, not on {problem.device}"
     if problem.dtype not in ("float32", "float64"):
         return f"its kernels are written for float32 and float64, not {problem.dtype}"
     if problem.axes > 2 or problem.groups > 1:
         return "its kernels are written for one or two axes and one group"
-    if problem.layout != "channels_first" and problem.axes > 1:
-        return "its kernels read channels-first images"
-    plain = problem if problem.role == "weight_gradient" else problem.as_convolution()
-    window = plain.window
     if {*window.stride, *window.dilation, *window.input_dilation} != {1}:
         return "its kernels are written for stride and dilation 1"
     if min(side for sides in window.padding for side in sides) < 0:
@@ -52,8 +57,14 @@ def why_not(problem: ConvProblem) -> str | None:
     lanes = machine().lanes(problem.dtype)
     if problem.batch < lanes:
         return f"its vectors run along {lanes} images; here are {problem.batch}"
-    size = DTYPE_BYTES[problem.dtype] * _scratch(problem)
-    if size > MOST_BYTES:
+    return None
+
+
+def why_too_large(problem: ConvProblem, scratch: int, most_bytes: int) -> str | None:
+    """Why one thread's scratch of so many elements is too large, or None."""
+    size = DTYPE_BYTES[problem.dtype] * scratch
+    if size > most_bytes:
+        lanes = machine().lanes(problem.dtype)
         return f"the maps of {lanes} images take {size >> 10:,} KiB, too much to stay in a core's cache"
     return None
 
@@ -149,7 +160,7 @@ def _cost(problem: ConvProblem) -> Cost:
 
 def _cycles(problem: ConvProblem) -> float:
     """A count of vector instructions."""
-    v, lanes = _sizes(problem), machine().lanes(problem.dtype)
+    v = _sizes(problem)
     tile = first, second = _tile(problem)
     pixels, maps = v["out_h"] * v["out_w"], v["channels"] * v["padded_h"] * v["padded_w"]
     if problem.role == "weight_gradient":
@@ -162,7 +173,13 @@ def _cycles(problem: ConvProblem) -> float:
             used = v["size_h"] / v["out_h"]
         products = math.ceil(passes * first * second * v["channels"] * v["taps"] * used)
     turns = maps + v["filters"] * pixels
-    return -(-problem.batch // lanes) * (products * kernels.a_step(tile) + passes * A_TILE + turns * A_TURN + A_GROUP)
+    return vectors(problem) * (products * kernels.a_step(tile) + passes * A_TILE + turns * A_TURN + A_GROUP)
+
+
+def vectors(problem: ConvProblem) -> int:
+    """Vectors full of images, as if each thread had as many as the busiest one: the others wait for it."""
+    threads = engine.thread_count()
+    return -(-problem.batch // (machine().lanes(problem.dtype) * threads)) * threads
 
 
 ALGORITHM = Algorithm(
