@@ -114,9 +114,8 @@ def test_small_windows_have_torchs_bits_and_gradients(
             torch.rand(expected.shape, generator=draw) > 0.2
         )
         (gradient,) = torch.autograd.grad(expected, theirs, g)
-        for limit in (1, 1 << 30):  # lines of gradients in many blocks, and in one; streamed or not
+        for limit in (1, 1 << 30):  # one line of gradients at a time, and all
             monkeypatch.setattr(pool_kernels, "_LINES_BYTES", limit)
-            monkeypatch.setattr(pool_kernels, "_STREAMED_BYTES", limit)
             pool_kernels._TASKS.clear()
             for ours in (guarded_like(x), guarded_like(x, at_end=False), torch.cat([x, x], 3)[..., :width]):
                 ours.requires_grad_()

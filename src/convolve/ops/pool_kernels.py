@@ -44,7 +44,6 @@ _GROUP_BYTES = (
     8192  # of lines that are written before the first is read: a load from a line that is still being written waits
 )
 _LINES_BYTES = 16 * 1024  # of lines of gradients and codes, of each thread
-_STREAMED_BYTES = 6 << 20  # results from here on are written past the caches
 _MOST_BYTES = 4 << 20
 _WIDEST = 1 << 15
 _MOST_PAIRS = 1 << 20  # of an output and a tap of one axis, which are listed
@@ -583,22 +582,15 @@ def _backward_small(task: _Task) -> _Told:
     _, height, width = task.axes
     if _halves(task):
         rows, blocks = _blocks(height.m, height.m, task.batch * task.channels, task.threads)
-        return {"block_rows": rows, "blocks": blocks, "line": 0, "lines_size": 0, "streamed": 0}, [], 0
+        return {"block_rows": rows, "blocks": blocks, "line": 0, "lines_size": 0, "group": 0, "sums_size": 0}, [], 0
     size, stride, element = width.k, width.s, task.dtype.itemsize
-    reach = width.p // stride + 1 + _whole(-(-width.n // stride), task.vector)
-    line = task.vector + _whole(max(reach, task.width), task.vector)  # a vector of zeros comes first
-    rows = max(1, (_LINES_BYTES // (2 * line * element) - size) * stride)
-    rows, blocks = _blocks(height.n, rows, task.batch * task.channels, task.threads)
-    lines_size = ((rows + size) // stride + 2) * line
-    told = {"block_rows": rows, "blocks": blocks, "line": line, "lines_size": lines_size, "streamed": _streamed(task)}
-    return told, [], 2 * lines_size * element
-
-
-def _streamed(task: _Task) -> int:
-    """1 where the gradient is too large to stay in the caches and each of its rows begins where a streamed vector may."""
-    element = task.dtype.itemsize
-    aligned = task.size[2] % task.vector == 0
-    return int(aligned and math.prod(task.shape) * element >= _STREAMED_BYTES)
+    sums_size = _whole(-(-width.n // stride), task.vector)
+    line = task.vector + _whole(max(width.p // stride + 1 + sums_size, task.width), task.vector)  # a vector of zeros comes first
+    group = max(1, _LINES_BYTES // (2 * line * element))
+    rows, blocks = _blocks(height.n, height.n, task.batch * task.channels, task.threads)
+    told = {"block_rows": rows, "blocks": blocks, "line": line, "lines_size": group * line, "group": group}
+    sums = (size - stride) * stride * sums_size + stride * sums_size
+    return {**told, "sums_size": sums_size}, [], (2 * group * line + sums) * element
 
 
 def _forward_lanes(task: _Task) -> _Told:
