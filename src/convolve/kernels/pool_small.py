@@ -40,6 +40,10 @@ HALVES = (2, 2, 0)  # size, stride, padding modulo the stride
 WINDOWS = (HALVES, (3, 2, 0), (3, 2, 1), (3, 1, 0))  # of the backward kernels
 
 
+_AHEAD = 1024
+"""How many elements ahead memory is asked for: rows are short, and the processor sees no long stream."""
+
+
 def _pair(kind: str, rest: str) -> list[str]:
     """One vector of results; `rest`: how many of them there are, if not all."""
     load, store, count = ("load_first", "store_first", f", {rest}") if rest else ("load", "store", "")
@@ -131,6 +135,7 @@ def _spread_row(size: int, stride: int, odd: int, down: int, masked: bool) -> li
                 lines += [f"store(kept_{row - stride}_{column}, u, {sum})"]
         if row < stride:
             for i, value in enumerate(["zip_first(a, b)", "zip_last(a, b)"] if stride == 2 else ["a"]):
+                lines += [f"prefetch(out, {stride} * u + {i} * LANES + {_AHEAD})"]
                 place = f"out, {stride} * u + {i} * LANES, {value}"
                 lines += [f"store_first({place}, rest - {i} * LANES)" if masked else f"store({place})"]
     return lines
@@ -185,6 +190,7 @@ def kernel(arguments):
                     place = plane * outputs_h + h
                     from_g, from_codes = shift(pointer(g), place * outputs_w), byte_pointer(codes + place * width)
                     for i in range(0, copied, LANES):
+                        prefetch(from_g, i + {_AHEAD})
                         store(to, i, load(from_g, i))
                         store(to_codes, i, load_bytes(from_codes, i))
                     if copied < outputs_w:

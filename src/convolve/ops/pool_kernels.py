@@ -43,7 +43,7 @@ _BLOCK_BYTES = 128 * 1024  # of reduced rows, of each thread
 _GROUP_BYTES = (
     8192  # of lines that are written before the first is read: a load from a line that is still being written waits
 )
-_LINES_BYTES = 16 * 1024  # of lines of gradients and codes, of each thread
+_LINES_BYTES = 4 * 1024  # of lines of gradients and codes: memory is read and written by turns, the shorter the better
 _MOST_BYTES = 4 << 20
 _WIDEST = 1 << 15
 _MOST_PAIRS = 1 << 20  # of an output and a tap of one axis, which are listed
