@@ -28,7 +28,7 @@ from torch._C import (
 )
 from torch._C._functorch import is_legacy_batchedtensor
 
-from convolve.kernels import pool_lanes, pool_rows, pool_small, pool_whole
+from convolve.kernels import pool_lanes, pool_rows, pool_small, pool_threes, pool_whole
 from convolve.kernels.cache import Kernel, loaded
 from convolve.kernels.machine import machine, why_no_kernels
 from convolve.ops import engine, pooling
@@ -415,6 +415,9 @@ class _Task:
             return _launch(self, pool_whole.forward(dtype), pool_whole.FORWARD, _whole_map(self))
         if _halves(self) and self.strides[-1] == 1:
             return _launch(self, pool_small.forward(self.kind, dtype), pool_small.FORWARD, _forward_small(self))
+        if _threes(self) and self.strides[-1] == 1:
+            kernel = pool_threes.forward(self.kind, self.axes[2].s, dtype)
+            return _launch(self, kernel, pool_threes.FORWARD, _forward_threes(self))
         return _launch(self, pool_rows.forward(self.kind, dtype), pool_rows.FORWARD, _forward_rows(self))
 
     @cached_property
@@ -570,6 +573,26 @@ def _halves(task: _Task) -> bool:
     """Whether the windows are 2 x 2, side by side, and wholly in the input."""
     inside = all(axis.p == 0 and 2 * axis.m <= axis.n for axis in task.axes[1:])
     return _small_window(task) == pool_small.HALVES and inside
+
+
+def _threes(task: _Task) -> bool:
+    """Whether the windows are 3 x 3 at stride 1 or 2, none wholly in the padding, and only those at the ends reach over them."""
+    window = _small_window(task)
+    ends = all(axis.p <= 1 and (axis.m - 1) * axis.s - axis.p < axis.n for axis in task.axes[1:])
+    width = task.axes[2]
+    inside = (width.m - 2) * width.s - width.p + width.k <= width.n
+    return window is not None and window[0] == pool_threes.SIZE and window[1] in pool_threes.STRIDES and ends and inside
+
+
+def _forward_threes(task: _Task) -> _Told:
+    depth, height, width = task.axes
+    rows, blocks = _blocks(height.m, height.m, task.batch * task.channels, task.threads)
+    names = ("depths_at", "heights_at", "columns_at")
+    places, parts = _placed({name: axis.outputs() for name, axis in zip(names, task.axes, strict=True)})
+    blank = _whole(width.n, task.vector)
+    lines = 2 + (pool_threes.SIZE - width.s) * (2 if task.codes else 1)
+    scratch = (blank + 12 * task.vector + lines * task.width) * task.dtype.itemsize + task.width
+    return {"block_rows": rows, "blocks": blocks, "blank": blank, **places}, parts, scratch
 
 
 def _forward_small(task: _Task) -> _Told:
