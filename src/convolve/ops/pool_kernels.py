@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -421,13 +422,16 @@ class _Task:
         return _launch(self, pool_rows.forward(self.kind, dtype), pool_rows.FORWARD, _forward_rows(self))
 
     @cached_property
-    def launch_back(self) -> _Launch:
+    def launch_back(self) -> Callable[[int, int, int], None]:
+        """Called with the addresses of the results' gradient, the codes and the input's gradient."""
         dtype = _DTYPES[self.dtype]
         if self.lanes:
             return _launch(self, pool_lanes.backward(self.kind, dtype), pool_lanes.BACKWARD, _backward_lanes(self))
         if self.whole:
             return _launch(self, pool_whole.backward(dtype), pool_whole.BACKWARD, _whole_map(self))
         window = _small_window(self)
+        if not self.codes and window == (3, 1, 0) and all(axis.p == 1 and axis.m == axis.n for axis in self.axes[1:]):
+            return _averaged_back(self, pool_threes.forward("average", 1, dtype))
         if self.codes and window in pool_small.WINDOWS and (window != pool_small.HALVES or _halves(self)):
             return _launch(self, pool_small.backward(window, dtype), pool_small.BACKWARD, _backward_small(self))
         return _launch(self, pool_rows.backward(self.kind, dtype), pool_rows.BACKWARD, _backward_rows(self))
@@ -559,6 +563,15 @@ def _backward_rows(task: _Task) -> _Told:
 
 def _whole_map(task: _Task) -> _Told:
     return {"size": math.prod(task.size), "divisor": _divisor(task)}, [], 0
+
+
+def _averaged_back(task: _Task, kernel: Kernel) -> Callable[[int, int, int], None]:
+    """The gradient of an average of as many windows as inputs, 3 x 3 each, is such an average again."""
+    one = replace(task.axes[0], divisor=_divisor(task), counted=None)
+    axes = (one, *(replace(axis, divisor=1, counted=None) for axis in task.axes[1:]))
+    like = replace(task, axes=axes, strides=task.gradient_strides)
+    launch = _launch(like, kernel, pool_threes.FORWARD, _forward_threes(like))
+    return lambda g, _, x: launch(g, x, 0, 0)
 
 
 def _small_window(task: _Task) -> tuple[int, int, int] | None:
