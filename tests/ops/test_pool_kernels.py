@@ -70,7 +70,7 @@ def test_kernels_equal_the_composition_with_every_argument_between_guard_pages(s
     rounding = 0.0 if maximum else 16 * torch.finfo(values.dtype).eps
     for at_end in (True, False):
         x = guarded_like(values, at_end).requires_grad_()
-        task = pool_kernels._task(x, plan, indices=maximum)
+        task = pool_kernels._remembered(x, plan, codes=maximum)
         assert task is not None
         expected, there = pooling.pool(values, plan), values.clone().requires_grad_()
         plain = pool_kernels.pool(x.detach(), plan)
@@ -79,7 +79,7 @@ def test_kernels_equal_the_composition_with_every_argument_between_guard_pages(s
         torch.testing.assert_close(result.detach(), expected, rtol=rounding, atol=8 * rounding, equal_nan=True)
         weights = torch.randint(-2, 3, result.shape, generator=torch.Generator().manual_seed(seed)).to(x.dtype)
         (own,) = torch.autograd.grad(pooling.pool(there, plan), there, weights)
-        codes = pool_kernels._forward(x.detach(), task, codes=True)[1] if maximum else None
+        codes = pool_kernels._forward(x.detach(), task, codes=True, indices=False)[1] if maximum else None
         gradient = pool_kernels._backward(guarded_like(weights, at_end), codes, task)
         torch.testing.assert_close(gradient, own, rtol=rounding, atol=8 * rounding)
         (gradient,) = torch.autograd.grad(result, x, weights)

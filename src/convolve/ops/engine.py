@@ -41,6 +41,21 @@ def run(address: int, arguments: bytes, threads: int) -> None:
     list(_pool(threads).map(entry, blocks))
 
 
+def prepared(address: int, threads: int) -> Callable[[bytes], None]:
+    """`run` for one kernel and a number of threads, with less to decide in each call."""
+    parallel, header = (None, b"") if threads == 1 else _openmp()
+    if parallel is None:
+        return lambda arguments: run(address, arguments, threads)
+
+    def call(arguments: bytes) -> None:
+        if _FORKED.is_set():
+            run(address, arguments, threads)
+        else:
+            parallel(address, header + arguments, threads, 0)
+
+    return call
+
+
 def thread_count() -> int:
     """How many threads a kernel should be divided among."""
     return 1 if _FORKED.is_set() else torch.get_num_threads()
