@@ -40,7 +40,7 @@ HALVES = (2, 2, 0)  # size, stride, padding modulo the stride
 WINDOWS = (HALVES, (3, 2, 0), (3, 2, 1), (3, 1, 0))  # of the backward kernels
 
 
-_AHEAD = 1024
+AHEAD = 1024
 """How many elements ahead memory is asked for: rows are short, and the processor sees no long stream."""
 
 
@@ -66,7 +66,8 @@ def _pair(kind: str, rest: str) -> list[str]:
     return lines + (["store_bytes(row_code, j, code)"] if kind == "codes" else [])
 
 
-def _body(lines: list[str], indent: int) -> str:
+def indented(lines: list[str], indent: int) -> str:
+    """The lines as part of a kernel's text."""
     return "\n".join(" " * indent + line for line in lines)
 
 
@@ -99,15 +100,15 @@ def kernel(arguments):
             out = shift(pointer(y), place * outputs_w)
             {"if codes != 0: row_code = byte_pointer(codes + place * width)" if kind == "codes" else ""}
             for j in range(0, whole, LANES):
-{_body(_pair(kind, ""), 16)}
+{indented(_pair(kind, ""), 16)}
             if rest > 0:
                 j = whole
-{_body(_pair(kind, "rest"), 16)}
+{indented(_pair(kind, "rest"), 16)}
 {_CODES if kind == "codes" else ""}
 """
 
 
-def _shares(size: int, stride: int, odd: int) -> list[list[tuple[int, int]]]:
+def _covering(size: int, stride: int, odd: int) -> list[list[tuple[int, int]]]:
     """For each column of `stride` neighbouring inputs: the windows that cover it, first to last, as (distance, tap)."""
     columns = []
     for column in range(stride):
@@ -117,27 +118,26 @@ def _shares(size: int, stride: int, odd: int) -> list[list[tuple[int, int]]]:
 
 
 def _spread_row(size: int, stride: int, odd: int, down: int, masked: bool) -> list[str]:
-    """What a vector of windows adds to its row `down` of inputs, `stride` vectors of every stride-th column each, and to those below
-    that the next windows add to as well."""
-    columns = _shares(size, stride, odd)
+    """What a vector of windows adds to the row `down` of its inputs, `stride` vectors, and, with row 0, to those that the next windows add
+    to as well."""
+    columns = _covering(size, stride, odd)
     lines = []
     for at in sorted({at for pairs in columns for at, _ in pairs}):
-        name = f"{at}".replace("-", "m")
-        lines += [f"g{name}, c{name} = load(here, u + {at}), load(here_codes, u + {at})"]
+        lines += [f"g{size + at}, c{size + at} = load(here, u + {at}), load(here_codes, u + {at})"]
     for row in range(down, size, stride) if down == 0 else [down]:
         for column, pairs in enumerate(columns):
-            sum = "ab"[column]
-            lines += [f"{sum} = " + (f"load(kept_{row}_{column}, u)" if row < size - stride else "zero()")]
+            name = "ab"[column]
+            lines += [f"{name} = " + (f"load(kept_{row}_{column}, u)" if row < size - stride else "zero()")]
             for at, t in pairs:
-                name = f"{at}".replace("-", "m")
-                lines += [f"{sum} = add_where_equal({sum}, c{name}, tap{row * size + t}, g{name})"]
+                lines += [f"{name} = add_where_equal({name}, c{size + at}, tap{row * size + t}, g{size + at})"]
             if row >= stride:
-                lines += [f"store(kept_{row - stride}_{column}, u, {sum})"]
+                lines += [f"store(kept_{row - stride}_{column}, u, {name})"]
         if row < stride:
             for i, value in enumerate(["zip_first(a, b)", "zip_last(a, b)"] if stride == 2 else ["a"]):
-                lines += [f"prefetch(out, {stride} * u + {i} * LANES + {_AHEAD})"]
-                place = f"out, {stride} * u + {i} * LANES, {value}"
-                lines += [f"store_first({place}, rest - {i} * LANES)" if masked else f"store({place})"]
+                place = f"out, {stride} * u + {i} * LANES"
+                lines += [f"prefetch({place} + {AHEAD})"]
+                store = f"store_first({place}, {value}, rest - {i} * LANES)" if masked else f"store({place}, {value})"
+                lines += [store]
     return lines
 
 
@@ -190,7 +190,7 @@ def kernel(arguments):
                     place = plane * outputs_h + h
                     from_g, from_codes = shift(pointer(g), place * outputs_w), byte_pointer(codes + place * width)
                     for i in range(0, copied, LANES):
-                        prefetch(from_g, i + {_AHEAD})
+                        prefetch(from_g, i + {AHEAD})
                         store(to, i, load(from_g, i))
                         store(to_codes, i, load_bytes(from_codes, i))
                     if copied < outputs_w:
@@ -200,7 +200,7 @@ def kernel(arguments):
                 i = {stride} * h - before_h
                 at = (h - first) * line + LANES + before_w // {stride}
                 here, here_codes = shift(lines, at), shift(line_codes, at)
-{_body(rows, 16)}
+{indented(rows, 16)}
 """
 
 
@@ -234,10 +234,10 @@ def kernel(arguments):
             top = shift(pointer(x), (plane * size_h + 2 * h) * size_w)
             bottom = shift(top, size_w)
             for j in range(0, whole, LANES):
-{_body(_spread(False), 16)}
+{indented(_spread(False), 16)}
             if rest > 0:
                 j = whole
-{_body(_spread(True), 16)}
+{indented(_spread(True), 16)}
         if stop == outputs_h:
             top = shift(pointer(x), plane * size_h * size_w)
             for i in range(2 * outputs_h * size_w, size_h * size_w, LANES):

@@ -1,7 +1,7 @@
 """Pooling by 3 x 3 windows at stride 1 or 2, forward, over maps stored channels first.
 
-Idea. Each row of the input is reduced along the width once, in registers, and meets the rows above it at once: what the next windows need of it
-is kept as a line beside them. So a row is a few dozen instructions, where pool_rows.py pads it, splits it, reduces it and comes back to it.
+Idea. Each row of the input is reduced along the width once, in registers, and meets the rows above it at once; what the next windows need
+of it is kept as a line. So a row is a few dozen instructions, where pool_rows.py pads it, splits it, reduces it and comes back to it.
 
 The first and the last vector of a row reach over its ends. There masked loads bring zeros, and `rims` hold what is added to them: -0, which
 changes nothing, or -inf in the padding of a maximum. Rows above and below the map are read from a blank one.
@@ -12,6 +12,7 @@ Order, codes and rounding are those of pool_rows.py. Traffic: everything is read
 from __future__ import annotations
 
 from convolve.kernels.cache import Kernel
+from convolve.kernels.pool_small import AHEAD, indented
 from convolve.kernels.preamble import HEADER, PREAMBLE
 from convolve.kernels.scratch import unpack
 
@@ -28,15 +29,15 @@ FORWARD = (
 KINDS = ("max", "codes", "average")
 SIZE, STRIDES = 3, (1, 2)
 
-_AHEAD = 1024
-"""How many elements ahead memory is asked for: rows are short, and the processor sees no long stream."""
-
 _LOADS = {1: ("0", "1", "2"), 2: ("0", "LANES", "1", "LANES + 1")}
 """By stride, where the loads of a vector of windows begin; nothing behind the last window is touched."""
 
 
 def _reduced(kind: str, stride: int, row: str, name: str, end: str) -> list[str]:
-    """The row's windows of a vector, reduced along the width: `name`, and with codes `name`_code. `end`: "first", "last" or "any" vector, or "": inside."""
+    """The row's windows of a vector, reduced along the width: `name`, and with codes `name`_code.
+
+    `end`: it is the "first", the "last" or "any" vector of the row; "": one between, which reads nothing beyond the row.
+    """
     lines = []
     for i, at in enumerate(_LOADS[stride]):
         if end:
@@ -59,9 +60,9 @@ def _reduced(kind: str, stride: int, row: str, name: str, end: str) -> list[str]
 
 def _results(kind: str, stride: int, end: str) -> list[str]:
     """One vector of results from the lines kept of the rows above and `stride` new rows."""
-    lines = [f"from_w = {stride} * j - before_w", f"prefetch(out, j + {_AHEAD})"]
+    lines = [f"from_w = {stride} * j - before_w", f"prefetch(out, j + {AHEAD})"]
     for i in range(stride):
-        lines += [f"prefetch(row{i}, {stride} * j + {v} * LANES + {_AHEAD})" for v in range(stride)]
+        lines += [f"prefetch(row{i}, {stride} * j + {v} * LANES + {AHEAD})" for v in range(stride)]
     above = SIZE - stride
     for i in range(stride):
         lines += _reduced(kind, stride, f"row{i}", f"s{above + i}", end)
@@ -81,11 +82,7 @@ def _results(kind: str, stride: int, end: str) -> list[str]:
         if kind == "codes":
             lines += ["code = where_larger(s, s2, code, add(s2_code, tap6))", "store_bytes(row_code, j, code)"]
         lines += ["s = larger(s, s2)"]
-    return lines + ["store_first(out, j, s, outputs_w - j)" if end else "store(out, j, s)"]
-
-
-def _body(lines: list[str], indent: int) -> str:
-    return "\n".join(" " * indent + line for line in lines)
+    return [*lines, "store_first(out, j, s, outputs_w - j)" if end else "store(out, j, s)"]
 
 
 _CODES = f"""
@@ -108,7 +105,8 @@ def forward_source(kind: str, stride: int) -> str:
         for number, at in enumerate(_LOADS[stride])
         for line in (
             f"at = from_w + {at} + i",
-            f"rims[{number} * LANES + i] = -1e999 if at < 0 or at >= size_w else -1.0 / 1e999",
+            "outside = which != 1 and (at < 0 or at >= size_w)",
+            f"rims[{number} * LANES + i] = -1e999 if outside else -1.0 / 1e999",
         )
     ]
     begin = _reduced(kind, stride, "row", "s", "any")
@@ -145,13 +143,10 @@ def kernel(arguments):
         columns[w] = table[columns_at + 4 * min(w, outputs_w - 1) + 3]
     first_codes[0] = before_w
     for which in range(3):  # of the first vector, one in the middle, the last
-        rims = shift(first_rims, which * {len(_LOADS[stride])} * LANES)
+        rims = shift(first_rims, which * {loads} * LANES)
         from_w = (0 if which == 0 else width - LANES) * {stride} - before_w
         for i in range(LANES):
-{_body(rims, 12)}
-            if which == 1:
-                for load in range({len(_LOADS[stride])}):
-                    rims[load * LANES + i] = -1.0 / 1e999
+{indented(rims, 12)}
     tap1, tap2, tap3, tap6 = splat(1), splat(2), splat({SIZE}), splat({2 * SIZE})
     tasks = batch * channels * blocks
     for task in range(thread * tasks // threads, (thread + 1) * tasks // threads):
@@ -160,7 +155,7 @@ def kernel(arguments):
         here = shift(pointer(x), n * x_n + c * x_c)
         start = block * block_rows
         from_h = {stride} * start - before_h
-{_body(places, 8)}
+{indented(places, 8)}
         for i in range({above}):
             row = blank_row
             if from_h + i >= 0 and from_h + i < size_h:
@@ -174,22 +169,22 @@ def kernel(arguments):
                     any_rims = first_rims
                 elif j + LANES == width:
                     any_rims = last_rims
-{_body(begin, 16)}
+{indented(begin, 16)}
         for h in range(start, min(start + block_rows, outputs_h)):
             from_h = {stride} * h - before_h
-{_body(rows, 12)}
+{indented(rows, 12)}
             place = plane * outputs_h + h
             out = shift(pointer(y), place * outputs_w)
             {"if codes != 0: row_code = byte_pointer(codes + place * width)" if coded else ""}
             {divided if kind == "average" else ""}
             j = 0
-{_body(_results(kind, stride, "first"), 12)}
+{indented(_results(kind, stride, "first"), 12)}
             for j in range(LANES, width - LANES, LANES):
-{_body(_results(kind, stride, ""), 16)}
+{indented(_results(kind, stride, ""), 16)}
             if width > LANES:
                 j = width - LANES
-{_body(_results(kind, stride, "last"), 16)}
-{_body(turn, 12)}
+{indented(_results(kind, stride, "last"), 16)}
+{indented(turn, 12)}
 {_CODES.replace("STRIDE", str(stride)) if coded else ""}
 """
 

@@ -11,6 +11,7 @@ Inputs are (n, c, *size) or (c, *size); so are the results. `stride` is the kern
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
@@ -21,7 +22,7 @@ from convolve.errors import UsageError
 from convolve.geometry import checked
 from convolve.ops import engine
 from convolve.ops.arguments import Padding, Size, check_rank, window_for
-from convolve.ops.pool_kernels import _Task, _watched, pool, pool_with_indices, served, task_for
+from convolve.ops.pool_kernels import LEAST, _Task, _watched, pool, pool_with_indices, served, task_for
 from convolve.ops.pooling import Plan, Pooling, torch_pooled, torch_serves
 
 
@@ -257,7 +258,7 @@ def _remembered_call(
     """The plan of a call that nobody watches, its task, and whether it is nothing but a call of torch's kernel."""
     plan = plan_for(shape, *settings)
     task = task_for(plan, tuple(shape), strides, dtype, recorded and plan.problem.kind == "max")
-    if task is not None or plan.lifted:
+    if task is not None or plan.lifted or math.prod(shape) >= LEAST:
         return plan, task, False
     like = torch.empty_strided(shape, strides, dtype=dtype).requires_grad_(recorded)
     return plan, None, torch_serves(like, plan)

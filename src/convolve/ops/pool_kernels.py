@@ -27,7 +27,7 @@ from torch._C import (
     _is_torch_function_mode_enabled,
     _len_torch_dispatch_stack,
 )
-from torch._C._dynamo.guards import _empty_strided_cpu
+from torch._C._dynamo.guards import _empty_strided_cpu  # type: ignore[attr-defined]
 from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
@@ -149,8 +149,8 @@ class _AverageGradient(torch.autograd.Function):
 
 
 # Without the layer of Python before them that looks for transforms: nothing is watched where they are called.
-_MAXIMUM: Callable[..., Any] = super(torch.autograd.Function, _Maximum).apply  # type: ignore[misc]
-_AVERAGE: Callable[..., Any] = super(torch.autograd.Function, _Average).apply  # type: ignore[misc]
+_MAXIMUM: Callable[..., Any] = super(torch.autograd.Function, _Maximum).apply
+_AVERAGE: Callable[..., Any] = super(torch.autograd.Function, _Average).apply
 
 
 def _composed(x: Tensor, plan: Plan) -> Tensor:
@@ -228,7 +228,7 @@ def task_for(
     size = shape[-window.axes :]
     sides = [abs(side) for pair in window.padding for side in pair]
     widest = max(*window.kernel, *window.stride, *window.dilation, *sides)
-    if widest > _WIDEST or min(p for p, _ in window.padding) < 0 or not LEAST <= math.prod(shape):
+    if widest > _WIDEST or min(p for p, _ in window.padding) < 0 or math.prod(shape) < LEAST:
         return None
     if codes and math.prod(window.kernel) > _CODES:
         return None
@@ -427,19 +427,19 @@ class _Task:
         return _launch(self, pool_rows.forward(self.kind, dtype), pool_rows.FORWARD, _forward_rows(self))
 
     @cached_property
-    def launch_back(self) -> Callable[..., None]:
+    def launch_back(self) -> _Launch:
         """Called with the addresses of the results' gradient, the codes and the input's gradient."""
         dtype = _DTYPES[self.dtype]
         if self.lanes:
-            return _launch(self, pool_lanes.backward(self.kind, dtype), pool_lanes.BACKWARD, _backward_lanes(self)).call
+            return _launch(self, pool_lanes.backward(self.kind, dtype), pool_lanes.BACKWARD, _backward_lanes(self))
         if self.whole:
-            return _launch(self, pool_whole.backward(dtype), pool_whole.BACKWARD, _whole_map(self)).call
+            return _launch(self, pool_whole.backward(dtype), pool_whole.BACKWARD, _whole_map(self))
         window = _small_window(self)
         if not self.codes and window == (3, 1, 0) and all(axis.p == 1 and axis.m == axis.n for axis in self.axes[1:]):
             return _averaged_back(self, pool_threes.forward("average", 1, dtype))
         if self.codes and window in pool_small.WINDOWS and (window != pool_small.HALVES or _halves(self)):
-            return _launch(self, pool_small.backward(window, dtype), pool_small.BACKWARD, _backward_small(self)).call
-        return _launch(self, pool_rows.backward(self.kind, dtype), pool_rows.BACKWARD, _backward_rows(self)).call
+            return _launch(self, pool_small.backward(window, dtype), pool_small.BACKWARD, _backward_small(self))
+        return _launch(self, pool_rows.backward(self.kind, dtype), pool_rows.BACKWARD, _backward_rows(self))
 
     def common(self) -> dict[str, int]:
         """The arguments that all kernels share, as far as they have them."""
@@ -481,14 +481,12 @@ def _launch(task: _Task, kernel: Kernel, names: tuple[str, ...], told: _Told) ->
     threads = task.threads if math.prod(task.shape) >= _SERIAL else 1
     table = np.concatenate([np.zeros(0, np.int64), *(np.ravel(part) for part in parts)])
     scratch_bytes *= threads
-    run, table_address = engine.prepared(loaded(kernel).address, threads), table.ctypes.data
-    pack = struct.Struct(f"{names.index('scratch') + 1}q").pack
-
-    def call(*addresses: int) -> None:
-        scratch = engine.scratch(scratch_bytes) if scratch_bytes else 0
-        run(pack(*addresses, table_address, scratch) + arguments)
-
-    return _Launch(call, scratch_bytes, table)
+    operands, address, table_address = names.index("table"), loaded(kernel).address, table.ctypes.data
+    if scratch_bytes == 0:
+        arguments = struct.pack("2q", table_address, 0) + arguments
+        return _Launch(engine.prepared(address, threads, operands, arguments), 0, table)
+    run = engine.prepared(address, threads, operands + 2, arguments)
+    return _Launch(lambda *own: run(*own, table_address, engine.scratch(scratch_bytes)), scratch_bytes, table)
 
 
 def _placed(parts: dict[str, np.ndarray]) -> tuple[dict[str, int], list[np.ndarray]]:
@@ -578,13 +576,13 @@ def _whole_map(task: _Task) -> _Told:
     return {"size": math.prod(task.size), "divisor": _divisor(task)}, [], 0
 
 
-def _averaged_back(task: _Task, kernel: Kernel) -> Callable[[int, int, int], None]:
+def _averaged_back(task: _Task, kernel: Kernel) -> _Launch:
     """The gradient of an average of as many windows as inputs, 3 x 3 each, is such an average again."""
     one = replace(task.axes[0], divisor=_divisor(task), counted=None)
     axes = (one, *(replace(axis, divisor=1, counted=None) for axis in task.axes[1:]))
     like = replace(task, axes=axes, strides=task.gradient_strides)
     launch = _launch(like, kernel, pool_threes.FORWARD, _forward_threes(like))
-    return lambda g, _, x: launch.call(g, x, 0, 0)
+    return replace(launch, call=lambda g, _, x: launch.call(g, x, 0, 0))
 
 
 def _small_window(task: _Task) -> tuple[int, int, int] | None:
@@ -611,7 +609,7 @@ def _threes(task: _Task) -> bool:
 
 
 def _forward_threes(task: _Task) -> _Told:
-    depth, height, width = task.axes
+    _, height, width = task.axes
     rows, blocks = _blocks(height.m, height.m, task.batch * task.channels, task.threads)
     names = ("depths_at", "heights_at", "columns_at")
     places, parts = _placed({name: axis.outputs() for name, axis in zip(names, task.axes, strict=True)})
@@ -624,7 +622,7 @@ def _forward_threes(task: _Task) -> _Told:
 def _forward_small(task: _Task) -> _Told:
     height = task.axes[1]
     rows, blocks = _blocks(height.m, height.m, task.batch * task.channels, task.threads)
-    return {"block_rows": rows, "blocks": blocks, "divisor": _divisor(task)}, [], task.width
+    return {"block_rows": rows, "blocks": blocks, "divisor": _divisor(task)}, [], task.width if task.codes else 0
 
 
 def _backward_small(task: _Task) -> _Told:
@@ -634,7 +632,9 @@ def _backward_small(task: _Task) -> _Told:
         return {"block_rows": rows, "blocks": blocks, "line": 0, "lines_size": 0, "group": 0, "sums_size": 0}, [], 0
     size, stride, element = width.k, width.s, task.dtype.itemsize
     sums_size = _whole(-(-width.n // stride), task.vector)
-    line = task.vector + _whole(max(width.p // stride + 1 + sums_size, task.width), task.vector)  # a vector of zeros comes first
+    line = task.vector + _whole(
+        max(width.p // stride + 1 + sums_size, task.width), task.vector
+    )  # a vector of zeros comes first
     group = max(1, _LINES_BYTES // (2 * line * element))
     rows, blocks = _blocks(height.n, height.n, task.batch * task.channels, task.threads)
     told = {"block_rows": rows, "blocks": blocks, "line": line, "lines_size": group * line, "group": group}
@@ -648,7 +648,7 @@ def _forward_lanes(task: _Task) -> _Told:
     tables["codes_at"] = task.code_offsets() if task.codes else np.zeros(0, np.int64)
     places, parts = _placed(tables)
     shares = _shares(task, task.batch * math.prod(task.outputs[:2]))
-    return {**shares, **places}, parts, task.width
+    return {**shares, **places}, parts, task.width if task.codes else 0
 
 
 def _backward_lanes(task: _Task) -> _Told:
@@ -712,5 +712,5 @@ def _backward(g: Tensor, codes: Tensor | None, task: _Task) -> Tensor:
     if g.stride() != task.result_strides:
         g = torch.empty_strided(task.result_shape, task.result_strides, dtype=task.dtype).copy_(g)
     x: Tensor = _empty_strided_cpu(task.shape, task.gradient_strides, task.dtype)
-    task.launch_back(g.data_ptr(), 0 if codes is None else codes.data_ptr(), x.data_ptr())
+    task.launch_back.call(g.data_ptr(), 0 if codes is None else codes.data_ptr(), x.data_ptr())
     return x

@@ -143,6 +143,8 @@ def torch_serves(x: Tensor, plan: Plan) -> bool:
 
 
 def torch_pooled(x: Tensor, problem: Pooling, told: tuple[Any, ...]) -> Tensor:
+    """A call of torch's kernel; `told` is its plan's."""
+    function: Callable[..., Tensor]
     if problem.kind == "max":
         function = torch.max_pool2d if problem.window.axes == 2 else torch.max_pool3d
     else:
