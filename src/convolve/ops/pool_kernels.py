@@ -632,9 +632,8 @@ def _backward_small(task: _Task) -> _Told:
         return {"block_rows": rows, "blocks": blocks, "line": 0, "lines_size": 0, "group": 0, "sums_size": 0}, [], 0
     size, stride, element = width.k, width.s, task.dtype.itemsize
     sums_size = _whole(-(-width.n // stride), task.vector)
-    line = task.vector + _whole(
-        max(width.p // stride + 1 + sums_size, task.width), task.vector
-    )  # a vector of zeros comes first
+    reach = max(width.p // stride + 1 + sums_size, task.width)
+    line = task.vector + _whole(reach, task.vector)  # a vector of zeros comes first
     group = max(1, _LINES_BYTES // (2 * line * element))
     rows, blocks = _blocks(height.n, height.n, task.batch * task.channels, task.threads)
     told = {"block_rows": rows, "blocks": blocks, "line": line, "lines_size": group * line, "group": group}
@@ -709,7 +708,8 @@ def _backward(g: Tensor, codes: Tensor | None, task: _Task) -> Tensor:
     """The input's gradient for the results' gradient g."""
     if codes is None and isinstance(task.divisors, Tensor):
         g = g / task.divisors
-    if g.stride() != task.result_strides:
+    axes = zip(g.shape, g.stride(), task.result_strides, strict=True)
+    if any(m > 1 and ours != theirs for m, ours, theirs in axes):
         g = torch.empty_strided(task.result_shape, task.result_strides, dtype=task.dtype).copy_(g)
     x: Tensor = _empty_strided_cpu(task.shape, task.gradient_strides, task.dtype)
     task.launch_back.call(g.data_ptr(), 0 if codes is None else codes.data_ptr(), x.data_ptr())
