@@ -117,14 +117,13 @@ def _covering(size: int, stride: int, odd: int) -> list[list[tuple[int, int]]]:
     return columns
 
 
-def _spread_row(size: int, stride: int, odd: int, down: int, masked: bool) -> list[str]:
-    """What a vector of windows adds to the row `down` of its inputs, `stride` vectors, and, with row 0, to those that the next windows add
-    to as well."""
+def _spread_row(size: int, stride: int, odd: int, masked: bool) -> list[str]:
+    """What a vector of windows adds to its rows of inputs, `stride` vectors of each; the last rows wait for the next windows."""
     columns = _covering(size, stride, odd)
     lines = []
     for at in sorted({at for pairs in columns for at, _ in pairs}):
         lines += [f"g{size + at}, c{size + at} = load(here, u + {at}), load(here_codes, u + {at})"]
-    for row in range(down, size, stride) if down == 0 else [down]:
+    for row in range(size):
         for column, pairs in enumerate(columns):
             name = "ab"[column]
             lines += [f"{name} = " + (f"load(kept_{row}_{column}, u)" if row < size - stride else "zero()")]
@@ -134,10 +133,11 @@ def _spread_row(size: int, stride: int, odd: int, down: int, masked: bool) -> li
                 lines += [f"store(kept_{row - stride}_{column}, u, {name})"]
         if row < stride:
             for i, value in enumerate(["zip_first(a, b)", "zip_last(a, b)"] if stride == 2 else ["a"]):
-                place = f"out, {stride} * u + {i} * LANES"
+                place = f"out_{row}, {stride} * u + {i} * LANES"
                 lines += [f"prefetch({place} + {AHEAD})"]
-                store = f"store_first({place}, {value}, rest - {i} * LANES)" if masked else f"store({place}, {value})"
-                lines += [store]
+                lines += [
+                    f"store_first({place}, {value}, rest - {i} * LANES)" if masked else f"store({place}, {value})"
+                ]
     return lines
 
 
@@ -148,12 +148,12 @@ def backward_source(size: int, stride: int, odd: int) -> str:
     cleared = "\n".join(f"            store({name}, i, zero())" for name in kept)
     rows = []
     for down in range(stride):
-        rows += ["out = none", f"if i + {down} >= start and i + {down} < stop:"]
-        rows += [f"    out = shift(pointer(x), (plane * size_h + i + {down}) * size_w)"]
-        rows += ["for u in range(0, whole, LANES):"]
-        rows += ["    " + line for line in _spread_row(size, stride, odd, down, False)]
-        rows += ["if rest > 0:", "    u = whole"]
-        rows += ["    " + line for line in _spread_row(size, stride, odd, down, True)]
+        rows += [f"out_{down} = none", f"if i + {down} >= start and i + {down} < stop:"]
+        rows += [f"    out_{down} = shift(pointer(x), (plane * size_h + i + {down}) * size_w)"]
+    rows += ["for u in range(0, whole, LANES):"]
+    rows += ["    " + line for line in _spread_row(size, stride, odd, False)]
+    rows += ["if rest > 0:", "    u = whole"]
+    rows += ["    " + line for line in _spread_row(size, stride, odd, True)]
     return f"""
 def kernel(arguments):
 {PREAMBLE}
