@@ -196,6 +196,20 @@ def test_a_map_divided_among_threads_equals_the_whole(stride: int, monkeypatch: 
         torch.testing.assert_close(convolve.avg_pool2d(x, 3, stride, 1).nan_to_num(), mean)
 
 
+def test_a_forked_child_computes_alone_what_was_prepared_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, run, alone = torch.randn(2, 3, 11, 21).requires_grad_(), engine.run, []
+    monkeypatch.setattr(engine, "thread_count", lambda: 2)
+    monkeypatch.setattr(engine, "run", lambda *given: (alone.append(given), run(*given))[1])
+    y = convolve.max_pool2d(x, 3, 2, 1)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert not alone
+    monkeypatch.setattr(engine._FORKED, "is_set", lambda: True)
+    again = convolve.max_pool2d(x, 3, 2, 1)
+    assert again.equal(y)
+    assert torch.autograd.grad(again.sum(), x)[0].equal(gradient)
+    assert len(alone) == 2
+
+
 def test_a_tensor_that_has_left_its_transform_is_pooled() -> None:
     left: list[Tensor] = []
 
