@@ -71,7 +71,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("    if not _watched(x):\n", "    if True:\n"),
         ("_remembered_call(x.shape, x.stride(), x.dtype,", "_remembered_call(x.shape, x.stride(), torch.float32,"),
         ("_remembered_call(x.shape, x.stride(),", "_remembered_call(x.shape, x.contiguous().stride(),"),
-        ("x.dtype, recorded, engine", "x.dtype, False, engine"),
+        ("x.dtype, recorded, torch", "x.dtype, False, torch"),
         ("if task is not None or plan.lifted or math", "if task is not None or math"),
         ("    check_rank(\"pooling\", shape, axes)\n", ""),
         ("size = shape[-axes:] if isinstance(padding, str) else None", "size = shape[:axes] if isinstance(padding, str) else None"),
@@ -254,7 +254,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("f\"load(kept_{row}_{column}, u)\" if row < size - stride", "f\"load(kept_{row}_{column}, u)\" if row < 0"),
         ("tap{row * size + t}", "tap{row + size * t}"),
         ("i + {down} >= start and i + {down} < stop", "i + {down} < stop"),
-        ("cleared = \"\\n\".join(f\"            store({name}, i, zero())\"", "cleared = \"\\n\".join(f\"            store({name}, i, tap1)\""),
+        ("low = (start + before_h - {size - stride}) // {stride}", "low = (start + before_h) // {stride}"),
         ("store(to_codes, copied, load_bytes(from_codes, copied))", "store(to_codes, copied, load_bytes(from_codes, 0))"),
     ],
     "ops/pooling.py": [

@@ -188,6 +188,7 @@ def test_a_map_divided_among_threads_equals_the_whole(stride: int, monkeypatch: 
     mean = F.avg_pool2d(x, 3, stride, 1).nan_to_num()
     for threads in (1, 3):
         monkeypatch.setattr(engine, "thread_count", lambda threads=threads: threads)
+        forget()
         ours = x.clone().requires_grad_()
         y, indices = convolve.max_pool2d(ours, 3, stride, 1, return_indices=True)
         assert y.equal(expected)
@@ -199,6 +200,7 @@ def test_a_map_divided_among_threads_equals_the_whole(stride: int, monkeypatch: 
 def test_a_forked_child_computes_alone_what_was_prepared_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     x, run, alone = torch.randn(2, 3, 11, 21).requires_grad_(), engine.run, []
     monkeypatch.setattr(engine, "thread_count", lambda: 2)
+    forget()
     monkeypatch.setattr(engine, "run", lambda *given: (alone.append(given), run(*given))[1])
     y = convolve.max_pool2d(x, 3, 2, 1)
     (gradient,) = torch.autograd.grad(y.sum(), x)
@@ -308,6 +310,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(threads: int, monkeypat
     expected = convolve.avg_pool2d(x, 3, 2, 1)
     (gradient,) = torch.autograd.grad(expected, x, torch.ones_like(expected))
     monkeypatch.setattr(engine, "thread_count", lambda: threads)
+    forget()
     again = convolve.avg_pool2d(x, 3, 2, 1)
     assert again.equal(expected)
     assert torch.autograd.grad(again, x, torch.ones_like(again))[0].equal(gradient)

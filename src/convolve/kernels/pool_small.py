@@ -145,7 +145,6 @@ def backward_source(size: int, stride: int, odd: int) -> str:
     taps = "\n".join(f"    tap{t} = splat({t})" for t in range(size * size))
     kept = [f"kept_{down}_{column}" for down in range(size - stride) for column in range(stride)]
     places = "\n".join(f"    {name} = shift(sums, {i} * sums_size)" for i, name in enumerate(kept))
-    cleared = "\n".join(f"            store({name}, i, zero())" for name in kept)
     rows = []
     for down in range(stride):
         rows += [f"out_{down} = none", f"if i + {down} >= start and i + {down} < stop:"]
@@ -162,6 +161,7 @@ def kernel(arguments):
     line_codes = shift(lines, lines_size)
     sums = shift(line_codes, lines_size)
 {places}
+    # Rows that are another block's, or above the map, go here, and with them whatever the sums hold at first.
     none = shift(sums, {len(kept)} * sums_size)
     for i in range(0, 2 * lines_size, LANES):
         store(lines, i, zero())
@@ -175,8 +175,6 @@ def kernel(arguments):
         start, stop = block * block_rows, min((block + 1) * block_rows, size_h)
         low = (start + before_h - {size - stride}) // {stride}
         high = (stop - 1 + before_h) // {stride} + 1
-        for i in range(0, sums_size, LANES):
-{cleared}
         for first in range(low, high, group):
             last = min(first + group, high)
             for h in range(first, last):

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from convolve.errors import UsageError
 from convolve.geometry import checked
-from convolve.ops import engine
 from convolve.ops.arguments import Padding, Size, check_rank, window_for
 from convolve.ops.pool_kernels import LEAST, _Task, _watched, pool, pool_with_indices, served, task_for
 from convolve.ops.pooling import Plan, Pooling, torch_pooled, torch_serves
@@ -242,7 +241,7 @@ def _pooled(x: Tensor, *settings: Any) -> Tensor:
     if not _watched(x):
         recorded = x.requires_grad and torch.is_grad_enabled()
         try:
-            call = _remembered_call(x.shape, x.stride(), x.dtype, recorded, engine.thread_count(), *settings)
+            call = _remembered_call(x.shape, x.stride(), x.dtype, recorded, torch.get_num_threads(), *settings)
         except TypeError:  # a list cannot be looked up
             pass
         else:
