@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ import convolve
 from convolve.geometry import Window
 from convolve.kernels.cache import compiled
 from convolve.kernels.machine import machine
-from convolve.ops import engine, pool_kernels, pooling
+from convolve.ops import engine, pool, pool_kernels, pooling
 from convolve.ops.pooling import Plan, Pooling
 from guard_pages import guarded_like
 from kernels_support import passes_for_avx2
@@ -24,11 +25,19 @@ pytest.importorskip("llvmlite", reason="the kernels are compiled by LLVM through
 LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
+def forget() -> None:
+    """What was prepared under other limits."""
+    pool_kernels._TASKS.clear()
+    pool._remembered_call.cache_clear()
+
+
 @pytest.fixture(autouse=True)
-def chosen_always(monkeypatch: pytest.MonkeyPatch) -> None:
+def chosen_always(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(pool_kernels, "LEAST", 1)
     monkeypatch.setattr(pool_kernels, "_SERIAL", 1)
-    monkeypatch.setattr(pool_kernels, "_TASKS", {})  # what was prepared under other limits
+    forget()
+    yield
+    forget()
 
 
 def random_case(seed: int) -> tuple[Tensor, Plan]:
@@ -70,7 +79,7 @@ def test_kernels_equal_the_composition_with_every_argument_between_guard_pages(s
     rounding = 0.0 if maximum else 16 * torch.finfo(values.dtype).eps
     for at_end in (True, False):
         x = guarded_like(values, at_end).requires_grad_()
-        task = pool_kernels._task(x, plan, indices=maximum)
+        task = pool_kernels._remembered(x, plan, codes=maximum)
         assert task is not None
         expected, there = pooling.pool(values, plan), values.clone().requires_grad_()
         plain = pool_kernels.pool(x.detach(), plan)
@@ -79,7 +88,7 @@ def test_kernels_equal_the_composition_with_every_argument_between_guard_pages(s
         torch.testing.assert_close(result.detach(), expected, rtol=rounding, atol=8 * rounding, equal_nan=True)
         weights = torch.randint(-2, 3, result.shape, generator=torch.Generator().manual_seed(seed)).to(x.dtype)
         (own,) = torch.autograd.grad(pooling.pool(there, plan), there, weights)
-        codes = pool_kernels._forward(x.detach(), task, codes=True)[1] if maximum else None
+        codes = pool_kernels._forward(x.detach(), task, codes=True, indices=False)[1] if maximum else None
         gradient = pool_kernels._backward(guarded_like(weights, at_end), codes, task)
         torch.testing.assert_close(gradient, own, rtol=rounding, atol=8 * rounding)
         (gradient,) = torch.autograd.grad(result, x, weights)
@@ -114,10 +123,9 @@ def test_small_windows_have_torchs_bits_and_gradients(
             torch.rand(expected.shape, generator=draw) > 0.2
         )
         (gradient,) = torch.autograd.grad(expected, theirs, g)
-        for limit in (1, 1 << 30):  # lines of gradients in many blocks, and in one; streamed or not
+        for limit in (1, 1 << 30):  # one line of gradients at a time, and all
             monkeypatch.setattr(pool_kernels, "_LINES_BYTES", limit)
-            monkeypatch.setattr(pool_kernels, "_STREAMED_BYTES", limit)
-            pool_kernels._TASKS.clear()
+            forget()
             for ours in (guarded_like(x), guarded_like(x, at_end=False), torch.cat([x, x], 3)[..., :width]):
                 ours.requires_grad_()
                 y, indices = convolve.max_pool2d(ours, size, stride, padding, 1, ceil, return_indices=True)
@@ -137,6 +145,95 @@ def test_small_windows_have_torchs_bits_and_gradients(
             ours = convolve.avg_pool2d(guarded_like(x), 2, divisor_override=divisor)
             torch.testing.assert_close(ours, F.avg_pool2d(x, 2, divisor_override=divisor))
         assert {f"pool_small-{kind}-{name}" for kind in ("max", "codes", "average")} <= set(compiled())
+    else:
+        assert {f"pool_threes-{kind}-{stride}-{name}" for kind in ("max", "codes")} <= set(compiled())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_averages_of_three_by_three_equal_torchs_in_value_and_gradient(stride: int, dtype: torch.dtype) -> None:
+    draw, lanes, name = torch.Generator().manual_seed(stride), machine().lanes(str(dtype)[6:]), str(dtype)[6:]
+    sizes = [(1, 1), (2, 3), (4, 5), (5, lanes), (7, 2 * lanes + 3), (6, 4 * lanes - 1), (2 * lanes, 6 * lanes)]
+    for number, (height, width) in enumerate(sizes):
+        for padding, ceil, counted, divisor in [
+            (0, False, True, None),
+            (1, False, True, None),
+            (1, True, False, None),
+            (1, True, True, -7),
+        ]:
+            if min(height, width) + 2 * padding < 3:
+                continue
+            x = torch.randn(2, 3, height, width, dtype=dtype, generator=draw)
+            theirs, settings = x.clone().requires_grad_(), (3, stride, padding, ceil, counted, divisor)
+            expected = F.avg_pool2d(theirs, *settings)
+            g = torch.randn(expected.shape, dtype=dtype, generator=draw)
+            (gradient,) = torch.autograd.grad(expected, theirs, g)
+            ours = guarded_like(x, at_end=number % 2 == 0).requires_grad_()
+            y = convolve.avg_pool2d(ours, *settings)
+            torch.testing.assert_close(y, expected)
+            (own,) = torch.autograd.grad(y, ours, guarded_like(g, at_end=number % 2 == 0))
+            torch.testing.assert_close(own, gradient)
+    assert f"pool_threes-average-{stride}-{name}" in compiled()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_map_divided_among_threads_equals_the_whole(stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part of a map begins with the rows above it: real ones, and at the top of the map padding."""
+    x = torch.randint(-3, 4, (1, 1, 23, 37), generator=torch.Generator().manual_seed(stride)).float()
+    x[..., 5:9, :] = -math.inf
+    theirs = x.clone().requires_grad_()
+    expected, places = F.max_pool2d(theirs, 3, stride, 1, return_indices=True)
+    g = torch.randn(expected.shape, generator=torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad(expected, theirs, g)
+    mean = F.avg_pool2d(x, 3, stride, 1).nan_to_num()
+    for threads in (1, 3):
+        monkeypatch.setattr(engine, "thread_count", lambda threads=threads: threads)
+        forget()
+        ours = x.clone().requires_grad_()
+        y, indices = convolve.max_pool2d(ours, 3, stride, 1, return_indices=True)
+        assert y.equal(expected)
+        assert indices.equal(places)
+        assert torch.autograd.grad(y, ours, g)[0].equal(gradient)
+        torch.testing.assert_close(convolve.avg_pool2d(x, 3, stride, 1).nan_to_num(), mean)
+
+
+def test_a_forked_child_computes_alone_what_was_prepared_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, run, alone = torch.randn(2, 3, 11, 21).requires_grad_(), engine.run, []
+    monkeypatch.setattr(engine, "thread_count", lambda: 2)
+    forget()
+    monkeypatch.setattr(engine, "run", lambda *given: (alone.append(given), run(*given))[1])
+    y = convolve.max_pool2d(x, 3, 2, 1)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert not alone
+    monkeypatch.setattr(engine._FORKED, "is_set", lambda: True)
+    again = convolve.max_pool2d(x, 3, 2, 1)
+    assert again.equal(y)
+    assert torch.autograd.grad(again.sum(), x)[0].equal(gradient)
+    assert len(alone) == 2
+
+
+def test_a_tensor_that_has_left_its_transform_is_pooled() -> None:
+    left: list[Tensor] = []
+
+    def keep(x: Tensor) -> Tensor:
+        left.append(x)
+        return x.sum()
+
+    x = torch.randn(1, 2, 6, 8)
+    torch.func.grad(keep)(x)
+    assert convolve.max_pool2d(left[0], 3, 2, 1).equal(F.max_pool2d(x, 3, 2, 1))
+    torch.testing.assert_close(convolve.avg_pool2d(left[0], 3, 1, 1), F.avg_pool2d(x, 3, 1, 1))
+
+
+def test_the_same_call_for_another_layout_dtype_size_or_gradient_is_another_call() -> None:
+    x = torch.randn(2, 3, 8, 9)
+    for like in (x, x.contiguous(memory_format=torch.channels_last), x.double(), x[:, :2], x[..., 1:], x.mT, x):
+        for leaf in (like, like.detach().requires_grad_(), like):
+            y = convolve.max_pool2d(leaf, 3, 2, 1)
+            assert y.equal(F.max_pool2d(leaf, 3, 2, 1))
+            assert y.requires_grad == leaf.requires_grad
+            with torch.no_grad():
+                assert not convolve.max_pool2d(leaf, 3, 2, 1).requires_grad
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -155,17 +252,17 @@ def test_averages_of_whole_maps_are_right_whatever_their_size_and_bits_do_not_de
         (2, 3, 5),
         (2, 3, lanes),
     ]:
-        axes, pool = len(size), convolve.avg_pool3d if len(size) == 3 else convolve.avg_pool2d
+        axes, average = len(size), convolve.avg_pool3d if len(size) == 3 else convolve.avg_pool2d
         whole = torch.randn(6, 5, *size, dtype=dtype, generator=draw)
         for x in (guarded_like(whole), guarded_like(whole, at_end=False), whole[::2, 1::2], whole[0]):
             leaf = x.requires_grad_() if x.is_leaf else x.detach().requires_grad_()
-            y = pool(leaf, size)
+            y = average(leaf, size)
             expected = leaf.detach().double().mean(tuple(range(-axes, 0)), keepdim=True)
             torch.testing.assert_close(y.detach().double(), expected, rtol=4 * torch.finfo(dtype).eps, atol=1e-6)
             g = torch.randn(y.shape, dtype=dtype, generator=draw)
             (gradient,) = torch.autograd.grad(y, leaf, g)
             assert gradient.equal((g / math.prod(size)).expand(leaf.shape))
-        assert pool(whole[2:3], size).equal(pool(whole, size)[2:3])
+        assert average(whole[2:3], size).equal(average(whole, size)[2:3])
     infinite = torch.tensor([[[[1.0, math.inf]], [[math.nan, 1.0]], [[math.inf, -math.inf]]]], dtype=dtype)
     torch.testing.assert_close(
         convolve.avg_pool2d(infinite, (1, 2)), F.avg_pool2d(infinite, (1, 2)), rtol=0, atol=0, equal_nan=True
@@ -213,6 +310,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(threads: int, monkeypat
     expected = convolve.avg_pool2d(x, 3, 2, 1)
     (gradient,) = torch.autograd.grad(expected, x, torch.ones_like(expected))
     monkeypatch.setattr(engine, "thread_count", lambda: threads)
+    forget()
     again = convolve.avg_pool2d(x, 3, 2, 1)
     assert again.equal(expected)
     assert torch.autograd.grad(again, x, torch.ones_like(again))[0].equal(gradient)
@@ -236,4 +334,4 @@ def test_a_trained_maximum_keeps_one_byte_for_each_result() -> None:
 
 
 def test_the_kernels_for_avx2_are_right_too() -> None:
-    passes_for_avx2(__file__, "-k", "composition or bits or whole")
+    passes_for_avx2(__file__, "-k", "composition or bits or whole or three")

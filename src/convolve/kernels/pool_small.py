@@ -6,11 +6,11 @@ the numbers do. Here the taps are written out and a row is a few dozen instructi
 Forward, 2 x 2 windows that do not overlap: two rows of the input are split into even and odd columns in registers, and compared or added.
 
 Backward, of a maximum: a line is a row of gradients between zeros, beside it the codes as numbers; rows outside the map are lines of zeros.
-So each input gathers from the same number of windows everywhere, in their order, as torch adds them. The inputs of even and of odd
-columns are gathered by different taps and interleaved in registers.
+Each row of windows adds to its rows of inputs, from the same number of windows everywhere: two loads serve all taps of a column. What the
+next row of windows adds to is kept as unfinished sums, so that each input's sum has the windows' order, as torch adds them. The inputs of
+even and of odd columns meet different taps and are interleaved in registers.
 
-Order, codes and rounding are those of pool_rows.py. Traffic: everything is read once and written once; a gradient that is larger
-than the caches is streamed.
+Order, codes and rounding are those of pool_rows.py. Traffic: everything is read once and written once.
 """
 
 from __future__ import annotations
@@ -30,13 +30,18 @@ FORWARD = (
 BACKWARD = (
     "g", "codes", "x", "table", "scratch",
     "scratch_bytes", "planes", "size_h", "size_w", "outputs_h", "outputs_w", "width", "before_h", "before_w",
-    "block_rows", "blocks", "line", "lines_size",  # rows of inputs; lengths of a line and of all
-    "streamed",  # 1: whole vectors of the result are written past the caches
+    "block_rows", "blocks",  # rows of inputs
+    "line", "lines_size", "group",  # lengths of a line and of all; how many lines are written before one is read
+    "sums_size",
 )  # fmt: skip
 
 KINDS = ("max", "codes", "average")
 HALVES = (2, 2, 0)  # size, stride, padding modulo the stride
 WINDOWS = (HALVES, (3, 2, 0), (3, 2, 1), (3, 1, 0))  # of the backward kernels
+
+
+AHEAD = 1024
+"""How many elements ahead memory is asked for: rows are short, and the processor sees no long stream."""
 
 
 def _pair(kind: str, rest: str) -> list[str]:
@@ -61,7 +66,8 @@ def _pair(kind: str, rest: str) -> list[str]:
     return lines + (["store_bytes(row_code, j, code)"] if kind == "codes" else [])
 
 
-def _body(lines: list[str], indent: int) -> str:
+def indented(lines: list[str], indent: int) -> str:
+    """The lines as part of a kernel's text."""
     return "\n".join(" " * indent + line for line in lines)
 
 
@@ -94,70 +100,69 @@ def kernel(arguments):
             out = shift(pointer(y), place * outputs_w)
             {"if codes != 0: row_code = byte_pointer(codes + place * width)" if kind == "codes" else ""}
             for j in range(0, whole, LANES):
-{_body(_pair(kind, ""), 16)}
+{indented(_pair(kind, ""), 16)}
             if rest > 0:
                 j = whole
-{_body(_pair(kind, "rest"), 16)}
+{indented(_pair(kind, "rest"), 16)}
 {_CODES if kind == "codes" else ""}
 """
 
 
-def _gathered(size: int, stride: int, odd: int, phase: int) -> list[str]:
-    """`stride` vectors of inputs, of every stride-th column each, of a row that the windows' rows phase, phase + stride, … cover."""
-    lines = []
+def _covering(size: int, stride: int, odd: int) -> list[list[tuple[int, int]]]:
+    """For each column of `stride` neighbouring inputs: the windows that cover it, first to last, as (distance, tap)."""
+    columns = []
     for column in range(stride):
-        name = "ab"[column]
-        taps = [t for t in range(size) if (column + odd - t) % stride == 0]
-        lines += [f"{name} = zero()"]
-        for down in reversed(range(phase, size, stride)):  # windows in their order: the highest taps come first
-            for t in reversed(taps):
-                row, at, tap = f"row{down // stride}", (column + odd - t) // stride, f"tap{down * size + t}"
+        taps = [t for t in reversed(range(size)) if (column + odd - t) % stride == 0]
+        columns.append([((column + odd - t) // stride, t) for t in taps])
+    return columns
+
+
+def _spread_row(size: int, stride: int, odd: int, masked: bool) -> list[str]:
+    """What a vector of windows adds to its rows of inputs, `stride` vectors of each; the last rows wait for the next windows."""
+    columns = _covering(size, stride, odd)
+    lines = []
+    for at in sorted({at for pairs in columns for at, _ in pairs}):
+        lines += [f"g{size + at}, c{size + at} = load(here, u + {at}), load(here_codes, u + {at})"]
+    for row in range(size):
+        for column, pairs in enumerate(columns):
+            name = "ab"[column]
+            lines += [f"{name} = " + (f"load(kept_{row}_{column}, u)" if row < size - stride else "zero()")]
+            for at, t in pairs:
+                lines += [f"{name} = add_where_equal({name}, c{size + at}, tap{row * size + t}, g{size + at})"]
+            if row >= stride:
+                lines += [f"store(kept_{row - stride}_{column}, u, {name})"]
+        if row < stride:
+            for i, value in enumerate(["zip_first(a, b)", "zip_last(a, b)"] if stride == 2 else ["a"]):
+                place = f"out_{row}, {stride} * u + {i} * LANES"
+                lines += [f"prefetch({place} + {AHEAD})"]
                 lines += [
-                    f"{name} = add_where_equal({name}, load({row}_codes, u + {at}), {tap}, load({row}, u + {at}))"
+                    f"store_first({place}, {value}, rest - {i} * LANES)" if masked else f"store({place}, {value})"
                 ]
     return lines
 
 
-def _stores(stride: int, masked: bool) -> list[str]:
-    values = ["zip_first(a, b)", "zip_last(a, b)"] if stride == 2 else ["a"]
-    lines = []
-    for i, value in enumerate(values):
-        at = f"{stride} * u + {i} * LANES"
-        whole = ["if streamed != 0:", f"    stream(out, {at}, {value})", "else:", f"    store(out, {at}, {value})"]
-        if not masked:
-            lines += whole
-        elif i == 0 and stride == 2:
-            lines += ["if rest >= LANES:", *("    " + line for line in whole), "else:"]
-            lines += [f"    store_first(out, {at}, {value}, rest)"]
-        else:
-            lines += [f"store_first(out, {at}, {value}, rest - {i} * LANES)"]
-    return lines
-
-
-def _row(size: int, stride: int, odd: int, phase: int) -> list[str]:
-    """One row of inputs."""
-    lines = []
-    for m in range(len(range(phase, size, stride))):
-        lines += [f"row{m}, row{m}_codes = shift(here, -{m} * line), shift(here_codes, -{m} * line)"]
-    lines += ["for u in range(0, whole, LANES):"]
-    lines += ["    " + line for line in (*_gathered(size, stride, odd, phase), *_stores(stride, False))]
-    lines += ["if rest > 0:", "    u = whole"]
-    lines += ["    " + line for line in (*_gathered(size, stride, odd, phase), *_stores(stride, True))]
-    return lines
-
-
 def backward_source(size: int, stride: int, odd: int) -> str:
-    rows = []
-    for phase in range(stride):
-        rows += [f"if above % {stride} == {phase}:"] if stride > 1 else ["if True:"]
-        rows += ["    " + line for line in _row(size, stride, odd, phase)]
     taps = "\n".join(f"    tap{t} = splat({t})" for t in range(size * size))
+    kept = [f"kept_{down}_{column}" for down in range(size - stride) for column in range(stride)]
+    places = "\n".join(f"    {name} = shift(sums, {i} * sums_size)" for i, name in enumerate(kept))
+    rows = []
+    for down in range(stride):
+        rows += [f"out_{down} = none", f"if i + {down} >= start and i + {down} < stop:"]
+        rows += [f"    out_{down} = shift(pointer(x), (plane * size_h + i + {down}) * size_w)"]
+    rows += ["for u in range(0, whole, LANES):"]
+    rows += ["    " + line for line in _spread_row(size, stride, odd, False)]
+    rows += ["if rest > 0:", "    u = whole"]
+    rows += ["    " + line for line in _spread_row(size, stride, odd, True)]
     return f"""
 def kernel(arguments):
 {PREAMBLE}
 {unpack(BACKWARD, "arguments", HEADER, 4)}
     lines = pointer(scratch + thread * scratch_bytes)
     line_codes = shift(lines, lines_size)
+    sums = shift(line_codes, lines_size)
+{places}
+    # Rows that are another block's, or above the map, go here, and with them whatever the sums hold at first.
+    none = shift(sums, {len(kept)} * sums_size)
     for i in range(0, 2 * lines_size, LANES):
         store(lines, i, zero())
 {taps}
@@ -170,30 +175,30 @@ def kernel(arguments):
         start, stop = block * block_rows, min((block + 1) * block_rows, size_h)
         low = (start + before_h - {size - stride}) // {stride}
         high = (stop - 1 + before_h) // {stride} + 1
-        for h in range(low, high):
-            to = shift(lines, (h - low) * line + LANES)
-            if h < 0 or h >= outputs_h:
-                for i in range(0, copied, LANES):
-                    store(to, i, zero())
-                store_first(to, copied, zero(), outputs_w - copied)
-            else:
-                to_codes = shift(line_codes, (h - low) * line + LANES)
-                place = plane * outputs_h + h
-                from_g, from_codes = shift(pointer(g), place * outputs_w), byte_pointer(codes + place * width)
-                for i in range(0, copied, LANES):
-                    store(to, i, load(from_g, i))
-                    store(to_codes, i, load_bytes(from_codes, i))
-                if copied < outputs_w:
-                    store_first(to, copied, load_first(from_g, copied, outputs_w - copied), outputs_w - copied)
-                    store(to_codes, copied, load_bytes(from_codes, copied))
-        for i in range(start, stop):
-            above = i + before_h
-            at = (above // {stride} - low) * line + LANES + before_w // {stride}
-            here, here_codes = shift(lines, at), shift(line_codes, at)
-            out = shift(pointer(x), (plane * size_h + i) * size_w)
-{_body(rows, 12)}
-    if streamed != 0:
-        fence()
+        for first in range(low, high, group):
+            last = min(first + group, high)
+            for h in range(first, last):
+                to = shift(lines, (h - first) * line + LANES)
+                if h < 0 or h >= outputs_h:
+                    for i in range(0, copied, LANES):
+                        store(to, i, zero())
+                    store_first(to, copied, zero(), outputs_w - copied)
+                else:
+                    to_codes = shift(line_codes, (h - first) * line + LANES)
+                    place = plane * outputs_h + h
+                    from_g, from_codes = shift(pointer(g), place * outputs_w), byte_pointer(codes + place * width)
+                    for i in range(0, copied, LANES):
+                        prefetch(from_g, i + {AHEAD})
+                        store(to, i, load(from_g, i))
+                        store(to_codes, i, load_bytes(from_codes, i))
+                    if copied < outputs_w:
+                        store_first(to, copied, load_first(from_g, copied, outputs_w - copied), outputs_w - copied)
+                        store(to_codes, copied, load_bytes(from_codes, copied))
+            for h in range(first, last):
+                i = {stride} * h - before_h
+                at = (h - first) * line + LANES + before_w // {stride}
+                here, here_codes = shift(lines, at), shift(line_codes, at)
+{indented(rows, 16)}
 """
 
 
@@ -227,10 +232,10 @@ def kernel(arguments):
             top = shift(pointer(x), (plane * size_h + 2 * h) * size_w)
             bottom = shift(top, size_w)
             for j in range(0, whole, LANES):
-{_body(_spread(False), 16)}
+{indented(_spread(False), 16)}
             if rest > 0:
                 j = whole
-{_body(_spread(True), 16)}
+{indented(_spread(True), 16)}
         if stop == outputs_h:
             top = shift(pointer(x), plane * size_h * size_w)
             for i in range(2 * outputs_h * size_w, size_h * size_w, LANES):

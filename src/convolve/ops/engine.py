@@ -41,6 +41,23 @@ def run(address: int, arguments: bytes, threads: int) -> None:
     list(_pool(threads).map(entry, blocks))
 
 
+def prepared(address: int, threads: int, own: int, arguments: bytes) -> Callable[..., None]:
+    """`run` as a function of the kernel's first `own` arguments, with little to decide in each call; `arguments` are the others."""
+    parallel, header = (None, _ALONE) if threads == 1 else _openmp()
+    pack = struct.Struct(f"{own}q").pack
+    if parallel is None:
+        return lambda *first: run(address, pack(*first) + arguments, threads)
+    numbers, pack_all = _HEADER.unpack(header), struct.Struct(f"{4 + own}q").pack
+
+    def call(*first: int) -> None:
+        if _FORKED.is_set():
+            run(address, pack(*first) + arguments, threads)
+        else:
+            parallel(address, pack_all(*numbers, *first) + arguments, threads, 0)
+
+    return call
+
+
 def thread_count() -> int:
     """How many threads a kernel should be divided among."""
     return 1 if _FORKED.is_set() else torch.get_num_threads()

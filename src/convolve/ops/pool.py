@@ -11,8 +11,9 @@ Inputs are (n, c, *size) or (c, *size); so are the results. `stride` is the kern
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -20,8 +21,8 @@ from torch import Tensor
 from convolve.errors import UsageError
 from convolve.geometry import checked
 from convolve.ops.arguments import Padding, Size, check_rank, window_for
-from convolve.ops.pool_kernels import pool, pool_with_indices
-from convolve.ops.pooling import Plan, Pooling
+from convolve.ops.pool_kernels import LEAST, _Task, _watched, pool, pool_with_indices, served, task_for
+from convolve.ops.pooling import Plan, Pooling, torch_pooled, torch_serves
 
 
 @overload
@@ -64,8 +65,10 @@ def max_pool1d(
     >>> convolve.max_pool1d(torch.tensor([[1.0, 3.0, 2.0, 5.0, 4.0]]), 2, stride=2, padding="same")
     tensor([[3., 5., 4.]])
     """
-    plan = plan_for(input, 1, "max", kernel_size, stride, padding, dilation, ceil_mode)
-    return pool_with_indices(input, plan) if return_indices else pool(input, plan)
+    settings = (kernel_size, stride, padding, dilation, ceil_mode)
+    if return_indices:
+        return pool_with_indices(input, plan_for(input.shape, 1, "max", *settings))
+    return _pooled(input, 1, "max", *settings)
 
 
 @overload
@@ -114,8 +117,10 @@ def max_pool2d(
     >>> convolve.max_pool2d(x, 3, padding=((2, 0), (2, 0)), return_indices=True)[1]
     tensor([[[0]]])
     """
-    plan = plan_for(input, 2, "max", kernel_size, stride, padding, dilation, ceil_mode)
-    return pool_with_indices(input, plan) if return_indices else pool(input, plan)
+    settings = (kernel_size, stride, padding, dilation, ceil_mode)
+    if return_indices:
+        return pool_with_indices(input, plan_for(input.shape, 2, "max", *settings))
+    return _pooled(input, 2, "max", *settings)
 
 
 @overload
@@ -158,8 +163,10 @@ def max_pool3d(
     >>> convolve.max_pool3d(torch.arange(8.0).reshape(1, 2, 2, 2), 2).item()
     7.0
     """
-    plan = plan_for(input, 3, "max", kernel_size, stride, padding, dilation, ceil_mode)
-    return pool_with_indices(input, plan) if return_indices else pool(input, plan)
+    settings = (kernel_size, stride, padding, dilation, ceil_mode)
+    if return_indices:
+        return pool_with_indices(input, plan_for(input.shape, 3, "max", *settings))
+    return _pooled(input, 3, "max", *settings)
 
 
 def avg_pool1d(
@@ -180,7 +187,7 @@ def avg_pool1d(
     tensor([[1.5000, 4.0000, 3.0000]])
     """
     settings = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
-    return pool(input, plan_for(input, 1, "average", *settings))
+    return _pooled(input, 1, "average", *settings)
 
 
 def avg_pool2d(
@@ -205,7 +212,7 @@ def avg_pool2d(
              [5., 6.]]])
     """
     settings = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
-    return pool(input, plan_for(input, 2, "average", *settings))
+    return _pooled(input, 2, "average", *settings)
 
 
 def avg_pool3d(
@@ -226,11 +233,38 @@ def avg_pool3d(
     3.5
     """
     settings = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
-    return pool(input, plan_for(input, 3, "average", *settings))
+    return _pooled(input, 3, "average", *settings)
+
+
+def _pooled(x: Tensor, *settings: Any) -> Tensor:
+    """The pooled values of x, by what served the same call before: one look-up; `settings` are those of `plan_for`."""
+    if not _watched(x):
+        recorded = x.requires_grad and torch.is_grad_enabled()
+        try:
+            call = _remembered_call(x.shape, x.stride(), x.dtype, recorded, torch.get_num_threads(), *settings)
+        except TypeError:  # a list cannot be looked up
+            pass
+        else:
+            plan, task, by_torch = call
+            return torch_pooled(x, plan.problem, plan.told) if by_torch else served(x, plan, task, recorded)
+    return pool(x, plan_for(x.shape, *settings))
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _remembered_call(
+    shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype, recorded: bool, _threads: int, *settings: Any
+) -> tuple[Plan, _Task | None, bool]:
+    """The plan of a call that nobody watches, its task, and whether it is nothing but a call of torch's kernel."""
+    plan = plan_for(shape, *settings)
+    task = task_for(plan, tuple(shape), strides, dtype, recorded and plan.problem.kind == "max")
+    if task is not None or plan.lifted or math.prod(shape) >= LEAST:
+        return plan, task, False
+    like = torch.empty_strided(shape, strides, dtype=dtype).requires_grad_(recorded)
+    return plan, None, torch_serves(like, plan)
 
 
 def plan_for(
-    x: Tensor,
+    shape: Sequence[int],
     axes: int,
     kind: Literal["max", "average"],
     kernel_size: Size,
@@ -241,9 +275,9 @@ def plan_for(
     include_pad: bool = True,
     divisor: int | None = None,
 ) -> Plan:
-    """The checked plan of one pooling call, remembered for the next; only "same" padding depends on the size of `x`."""
-    check_rank("pooling", x.shape, axes)
-    size = x.shape[-axes:] if isinstance(padding, str) else None
+    """The checked plan of one pooling call, remembered for the next; only "same" padding depends on the size."""
+    check_rank("pooling", shape, axes)
+    size = shape[-axes:] if isinstance(padding, str) else None
     arguments = (axes, kind, kernel_size, stride, padding, dilation, ceil, include_pad, divisor, size)
     if not torch.compiler.is_compiling():
         try:

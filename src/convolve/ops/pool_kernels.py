@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -26,9 +27,12 @@ from torch._C import (
     _is_torch_function_mode_enabled,
     _len_torch_dispatch_stack,
 )
-from torch._C._functorch import is_legacy_batchedtensor
+from torch._C._dynamo.guards import _empty_strided_cpu  # type: ignore[attr-defined]
+from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
+from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
-from convolve.kernels import pool_lanes, pool_rows, pool_small, pool_whole
+from convolve.kernels import pool_lanes, pool_rows, pool_small, pool_threes, pool_whole
 from convolve.kernels.cache import Kernel, loaded
 from convolve.kernels.machine import machine, why_no_kernels
 from convolve.ops import engine, pooling
@@ -43,11 +47,11 @@ _BLOCK_BYTES = 128 * 1024  # of reduced rows, of each thread
 _GROUP_BYTES = (
     8192  # of lines that are written before the first is read: a load from a line that is still being written waits
 )
-_LINES_BYTES = 16 * 1024  # of lines of gradients and codes, of each thread
-_STREAMED_BYTES = 6 << 20  # results from here on are written past the caches
+_LINES_BYTES = 4 * 1024  # of lines of gradients and codes: memory is read and written by turns, the shorter the better
 _MOST_BYTES = 4 << 20
 _WIDEST = 1 << 15
 _MOST_PAIRS = 1 << 20  # of an output and a tap of one axis, which are listed
+_PLAIN = (Tensor, torch.nn.Parameter)
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
@@ -55,16 +59,22 @@ def pool(x: Tensor, plan: Plan) -> Tensor:
     """The pooled values of x (…, spatial axes), as pooling.pool."""
     if _watched(x) or x.numel() < LEAST:  # in this order: a tracer would keep the comparison
         return pooling.pool(x, plan)
-    lifted = x.unsqueeze(-2) if plan.lifted else x
-    task = _task(lifted, plan, indices=False)
+    recorded = x.requires_grad and torch.is_grad_enabled()
+    return served(x, plan, _remembered(x, plan, recorded and plan.problem.kind == "max"), recorded)
+
+
+def served(x: Tensor, plan: Plan, task: _Task | None, recorded: bool) -> Tensor:
+    """The pooled values of x, which nobody watches, by its task or, without one, by the composition; `recorded`: for a gradient."""
     if task is None:
         return pooling.pool(x, plan)
-    if not (x.requires_grad and torch.is_grad_enabled()):
-        y = _forward(lifted, task)[0]
+    if plan.lifted:
+        x = x.unsqueeze(-2)
+    if not recorded:
+        y = _pooled(x, task)
     elif task.codes:
-        y = _Maximum.apply(lifted, task, False)[0]  # type: ignore[no-untyped-call]
+        y = _MAXIMUM(x, task, False)[0]
     else:
-        y = _Average.apply(lifted, task)  # type: ignore[no-untyped-call]
+        y = _AVERAGE(x, task)
     return y.squeeze(-2) if plan.lifted else y
 
 
@@ -72,14 +82,14 @@ def pool_with_indices(x: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     """The maxima and where they lie, as pooling.pool_with_indices."""
     if _watched(x) or x.numel() < LEAST:  # in this order: a tracer would keep the comparison
         return pooling.pool_with_indices(x, plan)
-    lifted = x.unsqueeze(-2) if plan.lifted else x
-    task = _task(lifted, plan, indices=True)
+    task = _remembered(x, plan, codes=True)
     if task is None:
         return pooling.pool_with_indices(x, plan)
+    lifted = x.unsqueeze(-2) if plan.lifted else x
     if x.requires_grad and torch.is_grad_enabled():
-        y, indices = _Maximum.apply(lifted, task, True)  # type: ignore[no-untyped-call]
+        y, indices = _MAXIMUM(lifted, task, True)
     else:
-        y, _, indices = _forward(lifted, task, indices=True)
+        y, _, indices = _forward(lifted, task, codes=False, indices=True)
         assert indices is not None
     return (y.squeeze(-2), indices.squeeze(-2)) if plan.lifted else (y, indices)
 
@@ -110,7 +120,7 @@ class _Average(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, task: _Task) -> Tensor:
         ctx.task = task
-        return _forward(x, task)[0]
+        return _pooled(x, task)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
@@ -134,8 +144,13 @@ class _AverageGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         plan = ctx.task.plan
-        task = None if _watched(g) else _remembered(g, plan, codes=False)
+        task = None if _watched(g) else _remembered(g.squeeze(-2) if plan.lifted else g, plan, codes=False)
         return (_composed(g, plan) if task is None else _Average.apply(g, task)), None  # type: ignore[no-untyped-call]
+
+
+# Without the layer of Python before them that looks for transforms: nothing is watched where they are called.
+_MAXIMUM: Callable[..., Any] = super(torch.autograd.Function, _Maximum).apply
+_AVERAGE: Callable[..., Any] = super(torch.autograd.Function, _Average).apply
 
 
 def _composed(x: Tensor, plan: Plan) -> Tensor:
@@ -168,62 +183,63 @@ def _indices(codes: Tensor, task: _Task) -> tuple[Tensor, Tensor]:
 # -- which calls are served
 
 
-def _task(x: Tensor, plan: Plan, indices: bool) -> _Task | None:
-    """The prepared task for a lifted input, or None where the composition serves it."""
-    codes = plan.problem.kind == "max" and (indices or (x.requires_grad and torch.is_grad_enabled()))
-    return _remembered(x, plan, codes)
-
-
 _TASKS: dict[tuple[Any, ...], tuple[Plan, _Task | None]] = {}
 
 
 def _remembered(x: Tensor, plan: Plan, codes: bool) -> _Task | None:
+    """The task for x, or None where the composition serves it."""
     key = (id(plan), x.shape, x.stride(), x.dtype, codes, engine.thread_count())
     found = _TASKS.get(key)
     if found is None or found[0] is not plan:
         if len(_TASKS) > 4096:
             _TASKS.clear()
-        found = _TASKS[key] = plan, _prepared(x, plan, codes)
+        found = _TASKS[key] = plan, task_for(plan, tuple(x.shape), x.stride(), x.dtype, codes)
     return found[1]
 
 
 def _watched(x: Tensor) -> bool:
     """Whether more than the numbers is wanted (a transform, a tracer, a mode), or x is not plain memory of a CPU."""
     return (
-        torch.compiler.is_compiling()
-        or type(x) not in (Tensor, torch.nn.Parameter)
+        is_compiling()
+        or type(x) not in _PLAIN
         or _are_functorch_transforms_active()
-        or torch.autograd.forward_ad._current_level >= 0
+        or forward_ad._current_level >= 0
         or _is_torch_function_mode_enabled()
         or _len_torch_dispatch_stack() > 0
         or _get_tracing_state() is not None
         or x.dtype not in _DTYPES
         or not x.is_cpu
-        or x.layout != torch.strided
+        or x.layout is not torch.strided
         or x.is_neg()
+        or is_functorch_wrapped_tensor(x)  # one that has left its transform
         or is_legacy_batchedtensor(x)  # autograd.grad(…, is_grads_batched=True)
     )
 
 
-def _prepared(x: Tensor, plan: Plan, codes: bool) -> _Task | None:
-    """The task for inputs like x, or None where the kernels cannot serve it."""
+def task_for(
+    plan: Plan, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype, codes: bool
+) -> _Task | None:
+    """The task for inputs of this shape, in memory as `strides` say, or None where the composition serves them."""
     problem = plan.problem
     window = problem.window
-    size = tuple(x.shape[-window.axes :])
+    if plan.lifted:
+        shape = (*shape[:-1], 1, shape[-1])
+        strides = (*strides[:-1], shape[-1] * strides[-1], strides[-1])
+    size = shape[-window.axes :]
     sides = [abs(side) for pair in window.padding for side in pair]
     widest = max(*window.kernel, *window.stride, *window.dilation, *sides)
-    if widest > _WIDEST or min(p for p, _ in window.padding) < 0 or x.numel() == 0:
+    if widest > _WIDEST or min(p for p, _ in window.padding) < 0 or math.prod(shape) < LEAST:
         return None
     if codes and math.prod(window.kernel) > _CODES:
         return None
-    if problem.kind == "average" and math.prod(x.shape[-window.axes - 1 :]) < LEAST:
+    if problem.kind == "average" and math.prod(shape[-window.axes - 1 :]) < LEAST:
         return None
     outputs = window.output_size(size, problem.ceil)
     if min(outputs) < 1 or why_no_kernels() is not None:
         return None
     channel = -window.axes - 1
-    lanes = x.shape[channel] > 1 and x.stride(channel) == 1 and x.stride(-1) != 1
-    vector = machine().lanes(_DTYPES[x.dtype])
+    lanes = shape[channel] > 1 and strides[channel] == 1 and strides[-1] != 1
+    vector = machine().lanes(_DTYPES[dtype])
     if max(m * k for m, k in zip(outputs, window.kernel, strict=True)) > _MOST_PAIRS:
         return None
     fields = (size, outputs, window.kernel, window.stride, window.padding, window.dilation)
@@ -235,7 +251,7 @@ def _prepared(x: Tensor, plan: Plan, codes: bool) -> _Task | None:
         axes = tuple(
             replace(axis, divisor=problem.divisor if i == 0 else 1, counted=None) for i, axis in enumerate(axes)
         )
-    task = _Task(plan, tuple(x.shape), tuple(x.stride()), x.dtype, codes, lanes, axes, vector, engine.thread_count())
+    task = _Task(plan, shape, strides, dtype, codes, lanes, axes, vector, engine.thread_count())
     if not lanes and not task.whole and 4 * outputs[-1] < vector <= window.kernel[-1]:
         return None  # few results, each of a long row: torch's sums run along the row
     return task if task.launch.scratch_bytes <= _MOST_BYTES * task.threads else None
@@ -289,25 +305,14 @@ class _Axis:
         return np.concatenate([np.stack([starts, counts], 1).ravel(), pairs.ravel()])
 
 
-_ADDRESSES = {count: struct.Struct(f"{count + 2}q") for count in (3, 4)}
-
-
 @dataclass(frozen=True)
 class _Launch:
-    """A kernel that is ready to be called: `arguments` are those after the addresses."""
+    """A kernel that is ready to be called with the addresses of its operands, in its order; the table's and the scratch's follow."""
 
-    address: int
-    arguments: bytes
-    table: np.ndarray
-    table_address: int
+    call: Callable[..., None]
     scratch_bytes: int
-    threads: int
-
-    def __call__(self, *addresses: int) -> None:
-        """`addresses`: those of the operands, in the kernel's order; the table's and the scratch's follow."""
-        scratch = engine.scratch(self.scratch_bytes) if self.scratch_bytes else 0
-        pointers = _ADDRESSES[len(addresses)].pack(*addresses, self.table_address, scratch)
-        engine.run(self.address, pointers + self.arguments, self.threads)
+    table: np.ndarray
+    """Kept: the kernel knows its address."""
 
 
 @dataclass(frozen=True)
@@ -416,16 +421,22 @@ class _Task:
             return _launch(self, pool_whole.forward(dtype), pool_whole.FORWARD, _whole_map(self))
         if _halves(self) and self.strides[-1] == 1:
             return _launch(self, pool_small.forward(self.kind, dtype), pool_small.FORWARD, _forward_small(self))
+        if _threes(self) and self.strides[-1] == 1:
+            kernel = pool_threes.forward(self.kind, self.axes[2].s, dtype)
+            return _launch(self, kernel, pool_threes.FORWARD, _forward_threes(self))
         return _launch(self, pool_rows.forward(self.kind, dtype), pool_rows.FORWARD, _forward_rows(self))
 
     @cached_property
     def launch_back(self) -> _Launch:
+        """Called with the addresses of the results' gradient, the codes and the input's gradient."""
         dtype = _DTYPES[self.dtype]
         if self.lanes:
             return _launch(self, pool_lanes.backward(self.kind, dtype), pool_lanes.BACKWARD, _backward_lanes(self))
         if self.whole:
             return _launch(self, pool_whole.backward(dtype), pool_whole.BACKWARD, _whole_map(self))
         window = _small_window(self)
+        if not self.codes and window == (3, 1, 0) and all(axis.p == 1 and axis.m == axis.n for axis in self.axes[1:]):
+            return _averaged_back(self, pool_threes.forward("average", 1, dtype))
         if self.codes and window in pool_small.WINDOWS and (window != pool_small.HALVES or _halves(self)):
             return _launch(self, pool_small.backward(window, dtype), pool_small.BACKWARD, _backward_small(self))
         return _launch(self, pool_rows.backward(self.kind, dtype), pool_rows.BACKWARD, _backward_rows(self))
@@ -462,14 +473,20 @@ _Told = tuple[
 
 
 def _launch(task: _Task, kernel: Kernel, names: tuple[str, ...], told: _Told) -> _Launch:
-    own_numbers, parts, scratch = told
-    scratch = _whole(scratch, 64)
-    numbers = {**task.common(), **own_numbers, "scratch_bytes": scratch}
+    own_numbers, parts, scratch_bytes = told
+    scratch_bytes = _whole(scratch_bytes, 64)  # of a thread
+    numbers = {**task.common(), **own_numbers, "scratch_bytes": scratch_bytes}
     own = names[names.index("scratch") + 1 :]
     arguments = struct.pack(f"{len(own)}q", *(numbers[name] for name in own))
     threads = task.threads if math.prod(task.shape) >= _SERIAL else 1
     table = np.concatenate([np.zeros(0, np.int64), *(np.ravel(part) for part in parts)])
-    return _Launch(loaded(kernel).address, arguments, table, table.ctypes.data, scratch * threads, threads)
+    scratch_bytes *= threads
+    operands, address, table_address = names.index("table"), loaded(kernel).address, table.ctypes.data
+    if scratch_bytes == 0:
+        arguments = struct.pack("2q", table_address, 0) + arguments
+        return _Launch(engine.prepared(address, threads, operands, arguments), 0, table)
+    run = engine.prepared(address, threads, operands + 2, arguments)
+    return _Launch(lambda *own: run(*own, table_address, engine.scratch(scratch_bytes)), scratch_bytes, table)
 
 
 def _placed(parts: dict[str, np.ndarray]) -> tuple[dict[str, int], list[np.ndarray]]:
@@ -559,6 +576,15 @@ def _whole_map(task: _Task) -> _Told:
     return {"size": math.prod(task.size), "divisor": _divisor(task)}, [], 0
 
 
+def _averaged_back(task: _Task, kernel: Kernel) -> _Launch:
+    """The gradient of an average of as many windows as inputs, 3 x 3 each, is such an average again."""
+    one = replace(task.axes[0], divisor=_divisor(task), counted=None)
+    axes = (one, *(replace(axis, divisor=1, counted=None) for axis in task.axes[1:]))
+    like = replace(task, axes=axes, strides=task.gradient_strides)
+    launch = _launch(like, kernel, pool_threes.FORWARD, _forward_threes(like))
+    return replace(launch, call=lambda g, _, x: launch.call(g, x, 0, 0))
+
+
 def _small_window(task: _Task) -> tuple[int, int, int] | None:
     """(size, stride, padding modulo the stride) of a map's square window without gaps."""
     depth, height, width = task.axes
@@ -573,32 +599,46 @@ def _halves(task: _Task) -> bool:
     return _small_window(task) == pool_small.HALVES and inside
 
 
+def _threes(task: _Task) -> bool:
+    """Whether the windows are 3 x 3 at stride 1 or 2, none wholly in the padding, and only those at the ends reach over them."""
+    window = _small_window(task)
+    ends = all(axis.p <= 1 and (axis.m - 1) * axis.s - axis.p < axis.n for axis in task.axes[1:])
+    width = task.axes[2]
+    inside = (width.m - 2) * width.s - width.p + width.k <= width.n
+    return window is not None and window[0] == pool_threes.SIZE and window[1] in pool_threes.STRIDES and ends and inside
+
+
+def _forward_threes(task: _Task) -> _Told:
+    _, height, width = task.axes
+    rows, blocks = _blocks(height.m, height.m, task.batch * task.channels, task.threads)
+    names = ("depths_at", "heights_at", "columns_at")
+    places, parts = _placed({name: axis.outputs() for name, axis in zip(names, task.axes, strict=True)})
+    blank = _whole(width.n, task.vector)
+    lines = 2 + (pool_threes.SIZE - width.s) * (2 if task.codes else 1)
+    scratch = (blank + 12 * task.vector + lines * task.width) * task.dtype.itemsize + task.width
+    return {"block_rows": rows, "blocks": blocks, "blank": blank, **places}, parts, scratch
+
+
 def _forward_small(task: _Task) -> _Told:
     height = task.axes[1]
     rows, blocks = _blocks(height.m, height.m, task.batch * task.channels, task.threads)
-    return {"block_rows": rows, "blocks": blocks, "divisor": _divisor(task)}, [], task.width
+    return {"block_rows": rows, "blocks": blocks, "divisor": _divisor(task)}, [], task.width if task.codes else 0
 
 
 def _backward_small(task: _Task) -> _Told:
     _, height, width = task.axes
     if _halves(task):
         rows, blocks = _blocks(height.m, height.m, task.batch * task.channels, task.threads)
-        return {"block_rows": rows, "blocks": blocks, "line": 0, "lines_size": 0, "streamed": 0}, [], 0
+        return {"block_rows": rows, "blocks": blocks, "line": 0, "lines_size": 0, "group": 0, "sums_size": 0}, [], 0
     size, stride, element = width.k, width.s, task.dtype.itemsize
-    reach = width.p // stride + 1 + _whole(-(-width.n // stride), task.vector)
-    line = task.vector + _whole(max(reach, task.width), task.vector)  # a vector of zeros comes first
-    rows = max(1, (_LINES_BYTES // (2 * line * element) - size) * stride)
-    rows, blocks = _blocks(height.n, rows, task.batch * task.channels, task.threads)
-    lines_size = ((rows + size) // stride + 2) * line
-    told = {"block_rows": rows, "blocks": blocks, "line": line, "lines_size": lines_size, "streamed": _streamed(task)}
-    return told, [], 2 * lines_size * element
-
-
-def _streamed(task: _Task) -> int:
-    """1 where the gradient is too large to stay in the caches and each of its rows begins where a streamed vector may."""
-    element = task.dtype.itemsize
-    aligned = task.size[2] % task.vector == 0
-    return int(aligned and math.prod(task.shape) * element >= _STREAMED_BYTES)
+    sums_size = _whole(-(-width.n // stride), task.vector)
+    reach = max(width.p // stride + 1 + sums_size, task.width)
+    line = task.vector + _whole(reach, task.vector)  # a vector of zeros comes first
+    group = max(1, _LINES_BYTES // (2 * line * element))
+    rows, blocks = _blocks(height.n, height.n, task.batch * task.channels, task.threads)
+    told = {"block_rows": rows, "blocks": blocks, "line": line, "lines_size": group * line, "group": group}
+    sums = (size - stride) * stride * sums_size + stride * sums_size
+    return {**told, "sums_size": sums_size}, [], (2 * group * line + sums) * element
 
 
 def _forward_lanes(task: _Task) -> _Told:
@@ -607,7 +647,7 @@ def _forward_lanes(task: _Task) -> _Told:
     tables["codes_at"] = task.code_offsets() if task.codes else np.zeros(0, np.int64)
     places, parts = _placed(tables)
     shares = _shares(task, task.batch * math.prod(task.outputs[:2]))
-    return {**shares, **places}, parts, task.width
+    return {**shares, **places}, parts, task.width if task.codes else 0
 
 
 def _backward_lanes(task: _Task) -> _Told:
@@ -648,15 +688,19 @@ def _whole(count: int, unit: int) -> int:
 # -- the calls
 
 
-def _forward(
-    x: Tensor, task: _Task, codes: bool = False, indices: bool = False
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The results; the codes and the indices if asked for."""
-    y = x.new_empty_strided(task.result_shape, task.result_strides)
+def _pooled(x: Tensor, task: _Task) -> Tensor:
+    y: Tensor = _empty_strided_cpu(task.result_shape, task.result_strides, task.dtype)
+    task.launch.call(x.data_ptr(), y.data_ptr(), 0, 0)
+    return y
+
+
+def _forward(x: Tensor, task: _Task, codes: bool, indices: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The maxima; their codes and where they lie if asked for."""
+    y: Tensor = _empty_strided_cpu(task.result_shape, task.result_strides, task.dtype)
     kept = torch.empty(task.codes_shape, dtype=torch.uint8) if codes else None
     places = torch.empty_strided(task.result_shape, task.result_strides, dtype=torch.int64) if indices else None
     told = (0 if kept is None else kept.data_ptr(), 0 if places is None else places.data_ptr())
-    task.launch(x.data_ptr(), y.data_ptr(), *told)
+    task.launch.call(x.data_ptr(), y.data_ptr(), *told)
     return y, kept, places
 
 
@@ -664,8 +708,9 @@ def _backward(g: Tensor, codes: Tensor | None, task: _Task) -> Tensor:
     """The input's gradient for the results' gradient g."""
     if codes is None and isinstance(task.divisors, Tensor):
         g = g / task.divisors
-    if g.stride() != task.result_strides:
+    axes = zip(g.shape, g.stride(), task.result_strides, strict=True)
+    if any(m > 1 and ours != theirs for m, ours, theirs in axes):
         g = torch.empty_strided(task.result_shape, task.result_strides, dtype=task.dtype).copy_(g)
-    x = torch.empty_strided(task.shape, task.gradient_strides, dtype=task.dtype)
-    task.launch_back(g.data_ptr(), 0 if codes is None else codes.data_ptr(), x.data_ptr())
+    x: Tensor = _empty_strided_cpu(task.shape, task.gradient_strides, task.dtype)
+    task.launch_back.call(g.data_ptr(), 0 if codes is None else codes.data_ptr(), x.data_ptr())
     return x

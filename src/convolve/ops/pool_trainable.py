@@ -97,7 +97,9 @@ def _trainable(
 ) -> Tensor:
     if mode not in get_args(TrainableMode):
         raise UnknownNameError.of("mode of trainable pooling", str(mode), get_args(TrainableMode))
-    plan = plan_for(x, axes, "max" if mode == "max" else "average", *settings, divisor=1 if mode == "sum" else None)
+    plan = plan_for(
+        x.shape, axes, "max" if mode == "max" else "average", *settings, divisor=1 if mode == "sum" else None
+    )
     channels = x.shape[-axes - 1]
     for name, vector in (("weight", weight), ("bias", bias)):
         if vector is not None and tuple(vector.shape) != (channels,):

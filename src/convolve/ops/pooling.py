@@ -16,7 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,8 @@ class Plan:
     expressible: bool
     sliceable: bool
     least: tuple[int, ...]
+    told: tuple[Any, ...]
+    """The arguments of torch's kernel behind the input."""
 
     @classmethod
     def of(cls, problem: Pooling) -> Plan:
@@ -74,7 +76,8 @@ class Plan:
         expressible = halves and narrow and (problem.kind == "max" or not dilated)
         overlapping = all(k <= 3 or k > s for k, s in zip(window.kernel, window.stride, strict=True))
         least = tuple(max(1, e - p - q) for e, (p, q) in zip(window.extent, window.padding, strict=True))
-        return cls(problem, lifted, expressible, overlapping and max(window.kernel) <= 16, least)
+        sliceable = overlapping and max(window.kernel) <= 16
+        return cls(problem, lifted, expressible, sliceable, least, _told(problem))
 
 
 def pool(x: Tensor, plan: Plan) -> Tensor:
@@ -84,7 +87,7 @@ def pool(x: Tensor, plan: Plan) -> Tensor:
     problem = plan.problem
     axis_by_axis = _axis_by_axis(x, plan)
     if not axis_by_axis and _torch_can(x, plan):
-        result = _torch_maximum(x, problem) if problem.kind == "max" else _torch_average(x, problem)
+        result = torch_pooled(x, problem, plan.told)
     else:
         size = _check(x, problem)
         outputs = problem.window.output_size(size, problem.ceil)
@@ -100,7 +103,7 @@ def pool_with_indices(x: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
         x = x.unsqueeze(-2)
     problem = plan.problem
     if _torch_can(x, plan):
-        values, indices = _torch_maximum_with_indices(x, problem)
+        values, indices = _torch_maximum_with_indices(x, problem, plan.told)
     else:
         size = _check(x, problem)
         outputs = problem.window.output_size(size, problem.ceil)
@@ -112,6 +115,41 @@ def pool_with_indices(x: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
 def lowest(dtype: torch.dtype) -> float | int:
     """What padding holds for a maximum: -inf, or the smallest integer."""
     return -math.inf if dtype.is_floating_point else torch.iinfo(dtype).min
+
+
+# -- torch's kernels
+
+
+def _told(problem: Pooling) -> tuple[Any, ...]:
+    """What torch's kernel is told of the problem."""
+    window = problem.window
+    before = tuple([pair[0] for pair in window.padding])
+    kernel, stride, padding, dilation = [
+        _one(sizes) for sizes in (window.kernel, window.stride, before, window.dilation)
+    ]
+    if problem.kind == "max":
+        return kernel, stride, padding, dilation, problem.ceil
+    return kernel, stride, padding, problem.ceil, problem.include_pad, problem.divisor
+
+
+def _one(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
+    """The size of all axes, which torch reads faster, or those of each."""
+    return sizes[0] if all(type(size) is int and size == sizes[0] for size in sizes) else sizes
+
+
+def torch_serves(x: Tensor, plan: Plan) -> bool:
+    """Whether `pool` is one call of torch's kernel for this input."""
+    return not _axis_by_axis(x, plan) and _torch_can(x, plan)
+
+
+def torch_pooled(x: Tensor, problem: Pooling, told: tuple[Any, ...]) -> Tensor:
+    """A call of torch's kernel; `told` is its plan's."""
+    function: Callable[..., Tensor]
+    if problem.kind == "max":
+        function = torch.max_pool2d if problem.window.axes == 2 else torch.max_pool3d
+    else:
+        function = F.avg_pool2d if problem.window.axes == 2 else F.avg_pool3d
+    return function(x, *told)
 
 
 # -- maximum
@@ -138,29 +176,17 @@ def _maximum_padded_behind(x: Tensor, problem: Pooling, size: Sequence[int], out
     for n, m, s, e, (p, _) in zip(size, outputs, window.stride, window.extent, window.padding, strict=True):
         sides = [0, max(0, (m - 1) * s + e - n - 2 * p), *sides]
     x = F.pad(x, sides, value=lowest(x.dtype)) if any(side > 0 for side in sides) else x
-    result = _torch_maximum(x, replace(problem, ceil=False))
+    problem = replace(problem, ceil=False)
+    result = torch_pooled(x, problem, _told(problem))
     for axis, m in enumerate(outputs, start=-window.axes):
         if result.shape[axis] != m:
             result = result.narrow(axis, 0, m)
     return result
 
 
-def _torch_maximum(x: Tensor, problem: Pooling) -> Tensor:
-    window = problem.window
-    function = torch.max_pool2d if window.axes == 2 else torch.max_pool3d
-    return function(x, window.kernel, window.stride, _before(window), window.dilation, problem.ceil)
-
-
-def _torch_maximum_with_indices(x: Tensor, problem: Pooling) -> tuple[Tensor, Tensor]:
-    window = problem.window
-    function = F.max_pool2d if window.axes == 2 else F.max_pool3d
-    return function(
-        x, window.kernel, window.stride, _before(window), window.dilation, problem.ceil, return_indices=True
-    )
-
-
-def _before(window: Window) -> tuple[int, ...]:
-    return tuple([pair[0] for pair in window.padding])
+def _torch_maximum_with_indices(x: Tensor, problem: Pooling, told: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+    function = F.max_pool2d if problem.window.axes == 2 else F.max_pool3d
+    return function(x, *told, return_indices=True)
 
 
 def _indices(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
@@ -170,7 +196,7 @@ def _indices(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence
         return x.new_zeros((*x.shape[: -len(size)], *outputs), dtype=torch.int64)
     padded = _padded(x, problem, size, outputs, lowest(x.dtype))
     bare = replace(problem, window=replace(window, padding=((0, 0),) * window.axes), ceil=False)
-    _, rest = _torch_maximum_with_indices(padded, bare)
+    _, rest = _torch_maximum_with_indices(padded, bare, _told(bare))
     places = []
     for axis in reversed(range(window.axes)):
         places.append(rest % padded.shape[axis - window.axes] - window.padding[axis][0])
@@ -222,16 +248,9 @@ def _average(x: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence
 def _torch_sum(padded: Tensor, window: Window) -> Tensor:
     bare = Pooling("average", replace(window, padding=((0, 0),) * window.axes))
     if torch.compiler.is_exporting():  # ONNX's average has no divisor, and torch's exporter drops it without a word
-        return _torch_average(padded, bare) * math.prod(window.kernel)
-    return _torch_average(padded, replace(bare, divisor=1))
-
-
-def _torch_average(x: Tensor, problem: Pooling) -> Tensor:
-    window = problem.window
-    function = F.avg_pool2d if window.axes == 2 else F.avg_pool3d
-    return function(
-        x, window.kernel, window.stride, _before(window), problem.ceil, problem.include_pad, problem.divisor
-    )
+        return torch_pooled(padded, bare, _told(bare)) * math.prod(window.kernel)
+    bare = replace(bare, divisor=1)
+    return torch_pooled(padded, bare, _told(bare))
 
 
 def _divided(total: Tensor, problem: Pooling, size: Sequence[int], outputs: Sequence[int]) -> Tensor:
