@@ -271,7 +271,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
             "base = BOUND[tile] * max(1.0, math.sqrt(_summed(tile, problem) / 256))",
             "base = BOUND[tile] * max(1.0, _summed(tile, problem) / 256)",
         ),
-        ("or any(other != taps for other in others) or", "or"),
+        ("    if any(other != taps for other in others):\n", "    if False:\n"),
         ("        local=False,\n        looks", "        local=True,\n        looks"),
         ("    if not finite:\n", "    if False:\n"),
         ("slice(size) for size in problem.output_size", "slice(1, size + 1) for size in problem.output_size"),
@@ -292,7 +292,8 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("h * lines_h + before_w * LANES)", "h * lines_h)"),
     ],
     "ops/winograd_call.py": [
-        ("s * (m - 1) + k - before)", "s * (m - 1) + k + 1 - before)"),
+        ("(sizes.channels // stride * sizes.panel, sizes.panel, stride * sizes.panel, 0)", "(sizes.panel, sizes.channels // stride * sizes.panel, stride * sizes.panel, 0)"),
+        ("        flags=problem.batch,\n", "        flags=threads,\n"),
         ("before - s * first)", "0)"),
         ("(0, 0) if turned or stride == 1 else", "(1, 1) if stride > 1 else"),
         ("-(-k // s) - 1 - first", "-(-k // s) - 1 + first"),
@@ -399,7 +400,7 @@ def _tests(fault: Fault) -> list[str]:
     if "phases" in fault.file or "winograd_gradient" in fault.file:
         return ["tests/ops/test_winograd_phases.py", "tests/ops/test_winograd_gradient.py"]
     if "winograd" in fault.file:
-        return [algorithms, conv, "tests/ops/test_winograd_phases.py", generated]
+        return ["tests/ops/test_winograd_phases.py", algorithms, conv, generated]
     return [conv, generated, algorithms, *DOORS, problem]
 
 
