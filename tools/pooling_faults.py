@@ -31,6 +31,7 @@ KERNELS = [
     for name in (
         "test_small_windows_have_torchs_bits_and_gradients",
         "test_averages_of_three_by_three_equal_torchs_in_value_and_gradient",
+        "test_three_by_three_windows_are_right_with_any_padding",
         "test_a_map_divided_among_threads_equals_the_whole",
         "test_maxima_have_torchs_bits_also_between_zeros_of_either_sign",
         "test_a_tensor_that_has_left_its_transform_is_pooled",
@@ -39,7 +40,7 @@ KERNELS = [
 ]
 TESTS: dict[str, list[str]] = {
     "ops/pooling.py": POOLING,
-    "ops/pool.py": POOLING,
+    "ops/pool.py": [*POOLING, KERNELS[-1]],
     "ops/pool_adaptive.py": ["tests/ops/test_pool.py"],
     "ops/pool_trainable.py": ["tests/ops/test_pool.py"],
     "ops/pool_kernels.py": KERNELS,

@@ -177,6 +177,22 @@ def test_averages_of_three_by_three_equal_torchs_in_value_and_gradient(stride: i
 
 
 @pytest.mark.parametrize("stride", [1, 2])
+def test_three_by_three_windows_are_right_with_any_padding(stride: int) -> None:
+    """Whichever kernel serves: windows wholly in the padding, some that reach over the end besides the last, much padding before."""
+    draw, lanes = torch.Generator().manual_seed(stride), machine().lanes("float32")
+    for (top, bottom), (left, right) in (((2, 0), (0, 2)), ((1, 2), (1, 2)), ((0, 3), (2, 1)), ((1, 0), (1, 5))):
+        for width in (2 * lanes, 2 * lanes + 1, 4 * lanes):
+            x = torch.randn(2, 3, 7, width, generator=draw)
+            sides, padding = (left, right, top, bottom), ((top, bottom), (left, right))
+            y, places = convolve.max_pool2d(guarded_like(x), 3, stride, padding, return_indices=True)
+            assert y.equal(F.max_pool2d(F.pad(x, sides, value=-math.inf), 3, stride))
+            there = x.flatten(2).gather(2, places.clamp(min=0).flatten(2)).reshape(y.shape)
+            assert y.equal(there.masked_fill(places < 0, -math.inf))
+            mean = convolve.avg_pool2d(guarded_like(x), 3, stride, padding)
+            torch.testing.assert_close(mean, F.avg_pool2d(F.pad(x, sides), 3, stride))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
 def test_a_map_divided_among_threads_equals_the_whole(stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part of a map begins with the rows above it: real ones, and at the top of the map padding."""
     x = torch.randint(-3, 4, (1, 1, 23, 37), generator=torch.Generator().manual_seed(stride)).float()
