@@ -316,11 +316,9 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     ],
     "kernels/filters.py": [
         ("stream(there, {i} * step_w + {v} * LANES, s{i}_{v})", "stream(there, {i} * step_w + {v} * LANES, s0_{v})"),
-        ("max(0, min(start, some_columns - {tile}))", "start"),
     ],
     "ops/positions.py": [
         ("threads == 0)  # by all threads", "threads != 0)  # by all threads"),
-        ("(-(-height.outputs // number) for number", "(height.outputs // number for number"),
     ],
     "ops/direct_call.py": [
         ("all(step % lanes == 0 for step in steps)", "True"),

@@ -237,7 +237,7 @@ def test_a_streamed_result_is_the_stored_one(name: str, text: str, dtype: str, m
 
 def test_a_result_whose_vectors_begin_anywhere_is_not_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     lanes = machine().lanes("float32")
-    within = ConvProblem.parse(f"1x4x6x15 k{3 * lanes} 3x3 g2 channels_last")  # the second group begins within a vector
+    within = ConvProblem.parse(f"1x4x6x32 k{5 * lanes} 3x3 g2 channels_last")  # the second group begins within a vector
     a, b, bias = operands(within)
     monkeypatch.setattr(direct_call, "STREAMED_BYTES", 1)
     check(ROWS["filters"], within, a, b, bias)

@@ -6,7 +6,8 @@ Idea. As kernels/planes.py, with the two sides exchanged: each lane is a filter,
 
 TILE positions of one row times WIDTH vectors of filters stay in registers. No lane is wasted on the end of a row, however short
 it is, if the filters fill vectors. A last tile that would run over the end of a row begins earlier and computes some positions twice.
-With channels innermost in the result, vectors are stored as they are; otherwise each tile is turned on its way out.
+With channels innermost in the result, vectors are stored as they are (a large result past the caches); otherwise each tile is turned
+on its way out.
 """
 
 from __future__ import annotations

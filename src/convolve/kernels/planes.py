@@ -9,7 +9,8 @@ multiply-adds. Positions run on from row to row of the scratch ("flat"), so that
 the rows are computed and dropped. Or ("direct") the vectors of a tile are `across` of each of some rows, and go straight into the
 result, masked at the end of a row.
 
-Traffic. The input is read once per block of rows (plus kernel - stride rows), the result written once; the scratch stays in the L2 cache.
+Traffic. The input is read once per block of rows (plus kernel - stride rows), the result written once, past the caches where it is
+larger than they are; the scratch stays in the L2 cache.
 """
 
 from __future__ import annotations
