@@ -87,10 +87,13 @@ Body = Callable[[int, bool], list[str]]
 """What happens at `column` for so many rows of outputs from `row` on; whether the vectors touch a side."""
 
 
-def _passes(body: Body, talls: Sequence[int], stride: int, size: int, output: str, step: str) -> list[str]:
+def _passes(
+    body: Body, talls: Sequence[int], stride: int, size: int, output: str, step: str, ahead: bool = False
+) -> list[str]:
     """The edges, then the vectors between, from row `start` to `stop`.
 
     r0, r1, … are the input rows that the outputs from `row` on meet, `size` of them the first; o0, o1, … the rows of outputs.
+    `ahead`: where the result is streamed, maps are large, and the rows that are met next may be far away in memory.
     """
 
     def rows(masked: bool) -> list[str]:
@@ -102,6 +105,10 @@ def _passes(body: Body, talls: Sequence[int], stride: int, size: int, output: st
             found += [f"o0 = shift({output}, row * {step})"]
             found += [f"o{i} = shift(o{i - 1}, {step})" for i in range(1, tall)]
             inner = [] if masked else ["for column in range(inner_first, inner_last, LANES):"]
+            if ahead and not masked:
+                found += [f"next = shift(r{reach - 1}, x_h - before_w)"]
+                inner += ["    if streamed != 0:"]
+                inner += [f"        prefetch(next, column + {i} * x_h)" for i in range(tall)]
             lines += _indented([*found, *inner, *_indented(body(tall, masked), 0 if masked else 4)], 8)
             lines += [f"        row += {tall}"]
         return lines
@@ -169,7 +176,7 @@ def source(kernel: int, stride: int) -> str:
         lines += ["if streamed != 0:", *(f"    stream(o{o}, column, s{o})" for o in range(tall))]
         return [*lines, "else:", *(f"    store(o{o}, column, s{o})" for o in range(tall))]
 
-    passes = _passes(body, _TALL[stride], stride, kernel, "y_here", "outputs_w")
+    passes = _passes(body, _TALL[stride], stride, kernel, "y_here", "outputs_w", ahead=stride == 1)
     return _by_planes(_weights(kernel) if kernel == 3 else [], passes, "outputs_h")
 
 
