@@ -52,9 +52,33 @@ def convolve(a: Tensor, b: Tensor, bias: Tensor | None, text: str) -> Tensor:
 
 
 def _bare(a: Tensor, b: Tensor, bias: Tensor | None, text: str) -> Any:
-    """The operator without its derivative, whose wrapper in Python costs as much as the rest of the call."""
+    """The operator without its derivative, whose wrapper in Python costs as much as the rest of the call.
+
+    Its body at once where nobody would see the difference: torch's way to it costs as much once more.
+    """
     with torch._C._AutoDispatchBelowAutograd():
-        return _OPERATOR(a, b, bias, text)
+        return execute(a, b, bias, text) if _unwatched(a, b, bias) else _OPERATOR(a, b, bias, text)
+
+
+def _unwatched(*operands: Tensor | None) -> bool:
+    """Whether an operator of torch would neither be seen by a mode, a tracer or a profiler, nor be given other tensors than these."""
+    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack() or torch._C._get_tracing_state():
+        return False
+    if torch._C._autograd._profiler_enabled():
+        return False
+    return all(t is None or (type(t) in _PLAIN and _dispatch_keys(t).raw_repr() in _PLAIN_KEYS) for t in operands)
+
+
+def _keys_of_plain_tensors() -> frozenset[int]:
+    """What torch knows tensors by that are numbers in the memory of a CPU and nothing else: not negated lazily, not batched, not fake."""
+    with torch.inference_mode():
+        inference = torch.empty(0)
+    return frozenset(_dispatch_keys(t).raw_repr() for t in (torch.empty(0), inference))
+
+
+_dispatch_keys = torch._C._dispatch_keys
+_PLAIN = (Tensor, torch.nn.Parameter)
+_PLAIN_KEYS = _keys_of_plain_tensors()
 
 
 def gradients(
