@@ -307,8 +307,8 @@ def _start(
     if is_compiling() or _is_any_autocast_enabled() or (type(x) is not Tensor and type(x) is not Parameter):
         return general(axes, x, weight, bias, *arguments)
     try:
-        layouts = x.stride(), weight.stride()
-        key = (arguments, x.shape, weight.shape, layouts, x.dtype, x.is_cpu or x.device, _CURRENT.name, axes, general)
+        layouts, where = (x.stride(), weight.stride()), (x.is_cpu and weight.is_cpu) or (x.device, weight.device)
+        key = (arguments, x.shape, weight.shape, layouts, x.dtype, where, _CURRENT.name, axes, general)
         ready = _READY.get(key)
     except (AttributeError, TypeError):  # lists, symbolic sizes, no tensors: nothing to remember them by
         return general(axes, x, weight, bias, *arguments)
@@ -319,10 +319,8 @@ def _start(
                 return native(x, weight, bias)
             except RuntimeError:  # the general way finds the words for what torch refuses
                 pass
-        elif (
-            weight.dtype == x.dtype
-            and weight.device == x.device
-            and (bias is None or (bias.dtype == x.dtype and bias.device == x.device and bias.shape == (channels,)))
+        elif weight.dtype == x.dtype and (
+            bias is None or (bias.dtype == x.dtype and bias.device == x.device and bias.shape == (channels,))
         ):
             return convolve(x, weight, bias, text)
     return general(axes, x, weight, bias, *arguments, key=key)
