@@ -192,7 +192,7 @@ def fit(samples: Sequence[Sample]) -> tuple[float, ...]:
 
     found = minimize(error, np.maximum(start, 1e-6), jac=True, bounds=[(0, None)] * len(scale), method="L-BFGS-B")
     best = min((found.x, start), key=lambda coefficients: error(coefficients)[0])
-    return tuple(float(value) for value in best / scale)
+    return tuple(max(0.0, float(value)) for value in best / scale)  # the search may overstep its bounds by a rounding
 
 
 def scaled(samples: Sequence[Sample]) -> tuple[float, ...]:

@@ -310,7 +310,7 @@ def _start(
         layouts, where = (x.stride(), weight.stride()), (x.is_cpu and weight.is_cpu) or (x.device, weight.device)
         key = (arguments, x.shape, weight.shape, layouts, x.dtype, where, _CURRENT.name, axes, general)
         ready = _READY.get(key)
-    except (AttributeError, TypeError):  # lists, symbolic sizes, no tensors: nothing to remember them by
+    except (AttributeError, TypeError, RuntimeError):  # lists, symbolic sizes, no strides: nothing to remember them by
         return general(axes, x, weight, bias, *arguments)
     if ready is not None:
         native, every_role, text, channels = ready
