@@ -1,6 +1,6 @@
 """Fit the estimates that `auto` goes by: measure the rows over a family of problems, and write src/convolve/ops/costs.json.
 
-    python -m benchmarks.fit_costs [--row planes …] [--seconds 0.05] [--limit 40] [--dry]
+    python -m benchmarks.fit_costs [--row planes …] [--seconds 0.05] [--limit 40] [--dry] [--timings FILE [--stop 14] [--field point …]]
 
 Every row that can serve a problem is timed by the path of a call (`convolve.ops.measure`). For each bucket (row, role, kind of channels,
 dtype, layout) with enough problems, coefficients >= 0 of the features in `ops/costs.py` are fitted by least squares of relative errors,
@@ -11,12 +11,16 @@ typical factor of error on problems held out. Unless it errs clearly less than t
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import random
+import re
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +30,8 @@ from scipy.optimize import minimize, nnls
 import convolve
 from benchmarks.problems import ROWS
 from benchmarks.record import origin
-from convolve.ops import costs
+from convolve.files import atomic_write
+from convolve.ops import costs, wisdom
 from convolve.ops.algorithms import ALGORITHMS
 from convolve.ops.choose import served
 from convolve.ops.machine import capability, processor
@@ -36,17 +41,20 @@ from convolve.problem import ConvProblem
 LEAST = 8  # problems that coefficients are fitted to
 CLEARLY = 1.1  # by how much a fit must err less than the row's own formula, which compares with other rows' beyond what was measured
 LARGEST_MACS = 1.1e9
-FIELDS = ("dense", "few", "single", "depthwise", "grouped", "sequence", "volume", "strided", "batch")
+FIELDS = (
+    *("dense", "point", "patch", "strided", "dilated", "few", "single", "batch"),
+    *("depthwise", "multiplied", "wide", "grouped", "sequence", "volume"),
+)
 FLOAT64 = {"batch": 0.4}  # how many in float64, where more than elsewhere: some rows serve these alone, and need LEAST
 
 
-def family(count: int) -> Iterator[ConvProblem]:
+def family(count: int, fields: Sequence[str] = FIELDS) -> Iterator[ConvProblem]:
     """`count` random problems of each field, in all roles and both layouts, and those of the benchmark that are not too large."""
-    chance = random.Random(0)
     for row in ROWS:
         if not row.pooling:
             yield ConvProblem.parse(row.problem)
-    for field in FIELDS:
+    for field in fields:
+        chance = random.Random(field)  # a larger count adds problems and changes none
         for _ in range(count):
             yield from _variants(_random(field, chance), chance, FLOAT64.get(field, 0.15))
 
@@ -69,8 +77,24 @@ def _random(field: str, chance: random.Random) -> ConvProblem:
     elif field == "depthwise":
         m = g = c
         k = chance.choice((3, 3, 5, 7, 11))
+    elif field == "multiplied":  # filters of single channels, some for each, or for a picture's few
+        g = c = chance.choice((2, 3, 3, 4, 16, 32, 64, 128))
+        m, size = c * (1 if c <= 4 else chance.choice((2, 2, 3, 4))), chance.choice((14, 28, 56, 64, 112, 224))
+        k = chance.choice((3, 3, 5, 7, 11))
+    elif field == "wide":
+        m = g = c = chance.choice((16, 32, 64, 128))
+        n, size, k, s = 1, chance.choice((28, 32, 56)), chance.choice((13, 15, 21, 31)), 1
     elif field == "strided":
         k, s, size = chance.choice((3, 3, 4, 4, 5)), 2, chance.choice((8, 14, 28, 56, 56))
+    elif field == "point":
+        k, s, size = 1, 1, chance.choice((7, 14, 14, 28, 28, 56, 56, 112))
+        c, m = (chance.choice((16, 24, 32, 64, 96, 128, 192, 256, 512, 832, 1024)) for _ in range(2))
+    elif field == "patch":  # windows side by side
+        k = s = chance.choice((1, 2, 2, 2, 4))
+        s, size = max(2, s), chance.choice((8, 14, 28, 56, 56, 112))
+        c, m = chance.choice((3, 16, 64, 64, 128, 256)), chance.choice((16, 64, 128, 256))
+    elif field == "dilated":
+        k, s, size = 3, 1, chance.choice((14, 28, 33, 41, 65))
     elif field == "batch":  # of small pictures
         n, size, k, s = (
             chance.choice((32, 64, 128, 256)),
@@ -89,7 +113,9 @@ def _random(field: str, chance: random.Random) -> ConvProblem:
         c, m = chance.choice(((1, 1), (3, 16), (16, 16)))
     shape = "x".join(map(str, (n, c, *[size] * axes)))
     kernel = "x".join([str(k)] * axes)
-    return ConvProblem.parse(f"{shape} k{m} {kernel} s{s} p{k // 2} g{g}")
+    d = chance.choice((2, 4, 6, 12)) if field == "dilated" else 1
+    p = 0 if field == "patch" else k // 2 * d
+    return ConvProblem.parse(f"{shape} k{m} {kernel} s{s} p{p} d{d} g{g}")
 
 
 def _variants(problem: ConvProblem, chance: random.Random, float64: float) -> Iterator[ConvProblem]:
@@ -102,25 +128,54 @@ def _variants(problem: ConvProblem, chance: random.Random, float64: float) -> It
 
 Sample = tuple[tuple[float, ...], float]
 """Features and seconds."""
+Timings = dict[str, dict[str, float | None]]
+"""By the problem as wisdom names it: seconds by row, or None where a row that was asked for was not timed."""
 
 
-def measured(problems: Sequence[ConvProblem], seconds: float, wanted: set[str]) -> dict[str, list[Sample]]:
-    """Samples by bucket."""
-    samples: dict[str, list[Sample]] = {}
-    rows = {row.name: row for row in ALGORITHMS}
+FROZEN = " frozen"  # as `wisdom.key` ends
+_PREPARING = {row.name for row in ALGORITHMS if row.preparation is not None}
+
+
+def measured(
+    problems: Sequence[ConvProblem], seconds: float, wanted: Sequence[str], known: Timings, until: float
+) -> bool:
+    """Add to `known` the timings of the rows `wanted` that it lacks; whether there was enough time, to the monotonic clock's `until`."""
     for number, problem in enumerate(problems):
         for frozen in (False, True) if problem.role == "output" else (False,):
-            for row_name, taken in time_rows(problem, seconds, frozen, wanted).items():
-                row = rows[row_name]
-                if frozen and row.preparation is None:
-                    continue
-                seen = served(row, problem)
-                features = costs.features(seen, costs.own_estimate(row, seen, frozen).seconds)
-                for name in costs.buckets(row, seen, frozen):
-                    samples.setdefault(name, []).append((features, taken))
-        print(f"\r{number + 1} of {len(problems)} {problem}"[:119].ljust(119), end="", flush=True)
+            name = wisdom.key(problem, frozen)
+            have = known.get(name, {})
+            lacking = [row for row in wanted if row not in have and (not frozen or row in _PREPARING)]
+            if not lacking:
+                continue
+            if time.monotonic() > until:
+                print()
+                return False
+            known[name] = have | dict.fromkeys(lacking) | time_rows(problem, seconds, frozen, lacking)
+            print(f"\r{number + 1} of {len(problems)} {problem}"[:119].ljust(119), end="", flush=True)
     print()
-    return samples
+    return True
+
+
+def samples_of(timings: Timings) -> dict[str, list[Sample]]:
+    """Samples by bucket, but no bucket that holds what the next wider one holds."""
+    rows = {row.name: row for row in ALGORITHMS}
+    samples: dict[str, list[Sample]] = {}
+    wider: dict[str, str] = {}
+    for text, seconds in timings.items():
+        problem, frozen = ConvProblem.parse(text.removesuffix(FROZEN)), text.endswith(FROZEN)
+        for name, taken in seconds.items():
+            row = rows[name]
+            if taken is None or (frozen and row.preparation is None):
+                continue
+            seen = served(row, problem)
+            features = costs.features(seen, costs.own_estimate(row, seen, frozen).seconds)
+            names = costs.buckets(row, seen, frozen)
+            wider |= dict(itertools.pairwise(names))
+            for bucket in names:
+                samples.setdefault(bucket, []).append((features, taken))
+    return {
+        name: found for name, found in samples.items() if name not in wider or len(found) < len(samples[wider[name]])
+    }
 
 
 def fit(samples: Sequence[Sample]) -> tuple[float, ...]:
@@ -138,7 +193,7 @@ def fit(samples: Sequence[Sample]) -> tuple[float, ...]:
 
     found = minimize(error, np.maximum(start, 1e-6), jac=True, bounds=[(0, None)] * len(scale), method="L-BFGS-B")
     best = min((found.x, start), key=lambda coefficients: error(coefficients)[0])
-    return tuple(float(value) for value in best / scale)
+    return tuple(max(0.0, float(value)) for value in best / scale)  # the search may overstep its bounds by a rounding
 
 
 def scaled(samples: Sequence[Sample]) -> tuple[float, ...]:
@@ -164,15 +219,34 @@ def main() -> None:
     parser.add_argument("--row", nargs="*", default=[])
     parser.add_argument("--seconds", type=float, default=0.05)
     parser.add_argument("--limit", type=int, default=40, help="random problems of each field")
+    parser.add_argument("--field", nargs="*", default=FIELDS, choices=FIELDS, help="measure these only")
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
+    parser.add_argument("--timings", type=Path, help="a file to which timings are added, and from which they are taken")
+    parser.add_argument(
+        "--stop", type=float, default=math.inf, help="measure for so many seconds; the next call goes on"
+    )
     given = parser.parse_args()
     unknown = set(given.row) - {row.name for row in ALGORITHMS}
     if unknown:
         raise SystemExit(f"no such row: {', '.join(sorted(unknown))}")
     convolve.tune_memory()
     convolve.use_wisdom(enabled=False)
-    problems = list(dict.fromkeys(p for p in family(given.limit) if 0 < p.macs <= LARGEST_MACS))
-    samples = measured(problems, given.seconds, set(given.row))
+    problems = list(dict.fromkeys(p for p in family(given.limit, given.field) if 0 < p.macs <= LARGEST_MACS))
+    random.Random(0).shuffle(problems)  # whatever was measured so far is a fair sample
+    timings: Timings = json.loads(given.timings.read_text()) if given.timings and given.timings.exists() else {}
+    wanted = given.row or [row.name for row in ALGORITHMS]
+    complete = measured(problems, given.seconds, wanted, timings, time.monotonic() + given.stop)
+    if given.timings:
+        with atomic_write(given.timings) as file:
+            json.dump(timings, file, indent=0)
+    if complete:
+        write_table(samples_of(timings), given.row, given.dry)
+    else:
+        print(f"{len(timings)} timed so far")
+
+
+def write_table(samples: dict[str, list[Sample]], wanted: Sequence[str], dry: bool) -> None:
+    """Fit the rows `wanted`, or all, and keep what the table says of the others."""
     table: dict[str, Any] = {}
     if costs.TABLE.exists():
         table = json.loads(costs.TABLE.read_text(encoding="utf-8"))
@@ -181,14 +255,14 @@ def main() -> None:
             capability(),
             torch.get_num_threads(),
         )
-        if given.row and not same and not given.dry:
+        if wanted and not same and not dry:
             raise SystemExit("costs.json was recorded elsewhere, or with other threads: fit all rows")
-        table = table if given.row else {}
+        table = table if wanted else {}
     old = table.get("coefficients", {})
-    coefficients = {name: values for name, values in old.items() if name.split()[0] not in given.row}
+    coefficients = {name: values for name, values in old.items() if name.split()[0] not in wanted}
     spreads = {name: value for name, value in table.get("spread", {}).items() if name in coefficients}
     for name, found in sorted(samples.items()):
-        if len(found) < LEAST:
+        if len(found) < LEAST or (wanted and name.split()[0] not in wanted):
             continue
         fitted, plain = _held_out(fit, found), _held_out(scaled, found)
         spreads[name], how = (fitted, fit) if CLEARLY * fitted < plain else (plain, scaled)
@@ -203,8 +277,10 @@ def main() -> None:
         "coefficients": coefficients,
         "spread": spreads,
     }
-    if not given.dry:
-        costs.TABLE.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if not dry:
+        text = json.dumps(content, indent=1)
+        lists_on_one_line = re.sub(r"\[[^][]*\]", lambda found: " ".join(found.group().split()), text)
+        costs.TABLE.write_text(lists_on_one_line + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ Everything else is a plain int within 64 bits, checked by `checked`.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -98,14 +99,17 @@ class Window:
                 yield tap, position // e
 
     def valid_taps(self, axis: int, size: int, outputs: int) -> int:
-        """How many (output, tap) pairs along `axis` read a real input, for `outputs` outputs: time O(k), no loop over outputs.
+        """How many (output, tap) pairs along `axis` read a real input, for `outputs` outputs: a loop over the fewer of both.
 
         The product over the axes, times the channels, is the number of multiplications that do not meet a padding zero.
         """
         s, d, e = self.stride[axis], self.dilation[axis], self.input_dilation[axis]
         last = spread(size, e) - 1
+        taps = self.kernel[axis]
+        if outputs < taps:  # an output at j s + t d - p is one of tap t as much as a tap of output j
+            s, d, taps, outputs = d, s, outputs, taps
         count = 0
-        for tap in range(self.kernel[axis]):
+        for tap in range(taps):
             offset = (
                 tap * d - self.padding[axis][0]
             )  # positions j s + offset, 0 <= j < outputs, within [0, last], divisible by e
@@ -226,7 +230,11 @@ def _divisible(s: int, offset: int, e: int, first: int, last: int) -> int:
         return 0
     if e == 1:
         return last - first + 1
-    return sum(_count(first, last, r, e) for r in range(e) if (r * s + offset) % e == 0)
+    common = math.gcd(s, e)
+    if offset % common:
+        return 0
+    modulus = e // common
+    return _count(first, last, -(offset // common) * pow(s // common, -1, modulus) % modulus, modulus)
 
 
 def _count(first: int, last: int, remainder: int, modulus: int) -> int:

@@ -477,7 +477,7 @@ def test_on_a_processor_that_was_never_measured_another_row_must_be_predicted_ha
         table = costs.Fitted(*recorded, {}, {})
         monkeypatch.setattr(costs, "fitted", lambda table=table: table)
         assert costs.margin(1.0, 1.0) == least, "estimates that are sure"
-        assert costs.margin(4.0, 1.0) == 2.0, "half a standard deviation of a factor of four"
+        assert costs.margin(16.0, 1.0) == 2.0, "a quarter of a standard deviation of a factor of sixteen"
 
 
 @pytest.mark.parametrize("name", ["winograd", "winograd_f6"])

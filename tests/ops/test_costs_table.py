@@ -24,7 +24,10 @@ CHANNELS = (
     (1, 4, 1),
     (16, 16, 1),
     (32, 32, 2),
-)  # single, depthwise, few, few of one, dense, grouped
+    (32, 4, 1),
+    (4, 8, 4),
+    (3, 3, 3),
+)  # single, depthwise, few, few of one, dense, grouped, few again, multiplied
 SPREADS = (1.0, 5.0)  # factors; a wider one would mean that its row should have no fit
 
 
@@ -33,9 +36,10 @@ def asked() -> Iterator[tuple[Algorithm, ConvProblem, bool]]:
     for (axes, size), (c, k, g), role, layout in itertools.product(SIZES.items(), CHANNELS, ROLES, LAYOUTS):
         if layout == "channels_last" and axes == 1:
             continue
-        for taps, stride, dtype in itertools.product(TAPS[axes], (1, 2), ("float32", "float64")):
+        steps = ((1, 1), (2, 1), (1, 2))  # strides and dilations
+        for taps, (stride, dilation), dtype in itertools.product(TAPS[axes], steps, ("float32", "float64")):
             padding = "x".join(str(int(n) // 2) for n in taps.split("x"))
-            text = f"32x{c}x{size} k{k} {taps} s{stride} p{padding} g{g} {dtype} {role} {layout}"
+            text = f"32x{c}x{size} k{k} {taps} s{stride} d{dilation} p{padding} g{g} {dtype} {role} {layout}"
             problem = ConvProblem.parse(text)
             for row in ALGORITHMS:
                 if why_not(row, problem) is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,10 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import convolve
 from convolve.errors import ConvolveError, UsageError
 from convolve.geometry import Window
+from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.call import ConvCall
 from convolve.problem import ROLES
 
@@ -403,6 +406,72 @@ def test_a_call_is_prepared_once() -> None:
     assert (len(conv._READY), len(execute._PLANS)) == (ready, plans)
     assert ready > 0
     assert plans > 0
+
+
+OF_TORCH = Algorithm(
+    "of torch",
+    "torch's operator behind ours",
+    lambda _, x, w, bias: F.conv2d(x, w, bias),
+    lambda _: None,
+    lambda _: Cost(1.0, 0),
+    lambda _: 1e-6,
+)
+
+
+def remembered(x: Tensor, w: Tensor) -> Tensor:
+    """The last of three calls, which goes the short way."""
+    return [convolve.conv2d(x, w, algorithm=OF_TORCH) for _ in range(3)][-1]
+
+
+def test_a_remembered_call_is_seen_by_modes_tracers_and_profilers() -> None:
+    x, w = randn(2, 3, 6, 5), randn(4, 3, 3, 2)
+    remembered(x, w)
+    seen: list[object] = []
+
+    class Dispatch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    class Function(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    for mode in (Dispatch, Function):
+        seen.clear()
+        with mode():
+            convolve.conv2d(x, w, algorithm=OF_TORCH)
+        assert torch.ops.convolve.conv.default in seen
+    with torch.autograd.profiler.profile() as profile:
+        remembered(x, w)
+    assert "convolve::conv" in {event.name for event in profile.function_events}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # sizes are checked as Python's
+        traced = torch.jit.trace(lambda t: convolve.conv2d(t, w, algorithm=OF_TORCH), x)
+    assert "convolve::conv" in str(traced.graph)
+
+
+def test_a_remembered_call_reads_negated_and_zero_tensors_as_what_they_stand_for() -> None:
+    x, w = randn(2, 3, 6, 5), randn(4, 3, 3, 2)
+    negated = torch.complex(randn(2, 3, 6, 5), x).conj().imag
+    zero = torch._efficientzerotensor(x.shape, dtype=x.dtype)
+    assert negated.is_neg()
+    for row in ("direct", "im2col"):
+        for _ in range(3):
+            close(convolve.conv2d(negated, w, algorithm=row), F.conv2d(-x, w))
+            close(convolve.conv2d(zero, w, algorithm=row), torch.zeros(2, 4, 4, 4, dtype=x.dtype))
+
+
+def test_a_remembered_call_still_refuses_what_it_was_not_remembered_for() -> None:
+    x, w = randn(2, 3, 6, 5), randn(4, 3, 3, 2)
+    for row in ("torch", "direct"):
+        convolve.conv2d(x, w, algorithm=row)
+        for wrong in (w.float(), w.to("meta")):
+            with pytest.raises(UsageError, match="must"):
+                convolve.conv2d(x, wrong, algorithm=row)
+        with pytest.raises(ConvolveError, match="bias"):
+            convolve.conv2d(x, w, randn(3), algorithm=row)
 
 
 def test_errors_can_be_pickled_and_a_wrong_mode_is_an_error_not_a_default() -> None:

@@ -125,10 +125,15 @@ def test_without_measurements_a_predicted_lead_must_be_one_and_a_half(
     assert ranked(PROBLEM, "auto", "default")[0].name == "other"
 
 
+def times_own(factor: float) -> tuple[float, ...]:
+    """Coefficients by which an estimate is the row's own formula times `factor`."""
+    return (0.0,) * (len(costs.FEATURES) - 1) + (factor,)
+
+
 def fitted_as(monkeypatch: Any, spread: dict[Algorithm, float]) -> None:
     """This CPU's table: the rows' own formulas, wrong by these factors."""
     names = {costs.buckets(row, PROBLEM)[0]: wrong for row, wrong in spread.items()}
-    own = dict.fromkeys(names, (0.0,) * 6 + (1.0,))
+    own = dict.fromkeys(names, times_own(1.0))
     monkeypatch.setattr(costs, "fitted", lambda: costs.Fitted(costs.processor(), costs.capability(), own, names))
 
 
@@ -143,9 +148,9 @@ def test_on_the_cpu_of_the_table_a_smaller_lead_is_enough(table: Any, place: Pat
 
 def test_the_lead_must_be_larger_than_the_estimates_are_wrong(table: Any, place: Path, monkeypatch: Any) -> None:
     rows = slow("torch", 0, 1.4), slow("other", 0, 1.0)
-    fitted_as(monkeypatch, dict(zip(rows, (1.5, 1.8), strict=True)))
+    fitted_as(monkeypatch, dict(zip(rows, (2.25, 3.24), strict=True)))
     table(*rows)
-    # logarithms 0.405 and 0.588, together 0.714, half of it a factor of 1.43
+    # logarithms 0.811 and 1.176, together 1.428, a quarter of it a factor of 1.43
     assert ranked(PROBLEM, "auto", "default")[0].name == "torch"
     table(slow("torch", 0, 1.45), slow("other", 0, 1.0))
     assert ranked(PROBLEM, "auto", "default")[0].name == "other"
@@ -390,18 +395,20 @@ def test_an_estimate_takes_less_than_a_tenth_of_a_second(text: str, place: Path)
 def test_the_coefficients_of_a_row_replace_its_own_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     row = replace(TORCH, cost=lambda _: Cost(7.0, 11))
     bucket = costs.buckets(row, PROBLEM)[0]
-    coefficients = (0.5, 1e-3, 0.0, 0.0, 0.0, 0.0, 2.0)
+    coefficients = (0.5, 1e-3, 1e-4, 10.0, 100.0, 1000.0, 0.0, 0.0, 0.0, 2.0)
     monkeypatch.setattr(costs, "fitted", lambda: costs.Fitted("", "", {bucket: coefficients}, {}))
-    # 0.5 + a thousandth of the multiply-adds, counted by hand, + twice its own formula
-    assert costs.estimate(row, PROBLEM) == Cost(pytest.approx(0.5 + 1e-3 * (3 * 81 * 2 * 9) + 14.0), 11)
+    # By hand: multiply-adds (an edge of 9 outputs meets 25 of 27 taps inside), bytes of the three tensors, its own formula.
+    macs = 1e-3 * (3 * 2 * 27 * 27) + 1e-4 * (3 * 2 * 25 * 25)
+    bytes_ = 4 * (10.0 * 2 * 81 + 100.0 * 3 * 2 * 9 + 1000.0 * 3 * 81)
+    assert costs.estimate(row, PROBLEM) == Cost(pytest.approx(0.5 + macs + bytes_ + 14.0), 11)
     other = replace(PROBLEM, dtype="float64")
     assert costs.estimate(row, other) == Cost(7.0, 11)
 
 
 def test_what_was_measured_seldom_is_estimated_by_the_wider_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     row = replace(TORCH, cost=lambda _: Cost(7.0, 11))
-    _, wider, widest = costs.buckets(row, PROBLEM)
-    half, twice = (0.0,) * 6 + (0.5,), (0.0,) * 6 + (2.0,)
+    _, wider, _, widest = costs.buckets(row, PROBLEM)
+    half, twice = times_own(0.5), times_own(2.0)
     monkeypatch.setattr(
         costs, "fitted", lambda: costs.Fitted("", "", {wider: half, widest: twice}, {wider: 1.7, widest: 1.9})
     )

@@ -16,9 +16,6 @@ from convolve.problem import ConvProblem
 
 LEAD = 1.05
 """How many times faster than the library's row another must have been measured before `auto` leaves it."""
-PRODUCT_LEAD, PRODUCT_MAPS = 2.0, 16
-"""How many times faster it must be estimated where all there is, is a matrix product, of at least so many channels and filters: there
-the library is at the machine's limit, and estimates that err by less than its lead elsewhere chose slower rows."""
 
 WHERE_IT_CAN = "?"
 """After a name: the row serves if it can, else `auto` chooses. So a row named for a forward pass is used for its gradients."""
@@ -132,8 +129,7 @@ def _by_time(rows: list[Algorithm], problem: ConvProblem, precision: str, frozen
         """The library's row is left only for a gain that can be trusted."""
         if row.name == LIBRARY:
             return 1.0
-        lead = costs.margin(library_spread, costs.spread(row, served(row, problem), frozen))
-        return max(lead, PRODUCT_LEAD) if _is_product(problem) else lead
+        return costs.margin(library_spread, costs.spread(row, served(row, problem), frozen))
 
     def place(row: Algorithm) -> tuple[bool, float]:
         if row.name in measured:
@@ -143,12 +139,6 @@ def _by_time(rows: list[Algorithm], problem: ConvProblem, precision: str, frozen
         return bool(measured) and row.not_these is None, seconds
 
     return sorted(rows, key=place)
-
-
-def _is_product(problem: ConvProblem) -> bool:
-    """Whether it is nothing but a matrix product of some size."""
-    maps = min(problem.channels, problem.filters)
-    return problem.groups == 1 and set(problem.window.kernel) == {1} and maps >= PRODUCT_MAPS
 
 
 def why_not_automatic(row: Algorithm, problem: ConvProblem, precision: str) -> str | None:

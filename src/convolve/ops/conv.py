@@ -9,7 +9,6 @@ included. This file checks and normalises the loose arguments into one call; `ru
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -17,6 +16,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
+from torch.nn import Parameter
 
 from convolve.errors import ShapeError, UnknownNameError, UsageError
 from convolve.geometry import Pair, Window, checked, per_axis
@@ -27,11 +28,12 @@ from convolve.ops.arguments import window_for
 from convolve.ops.call import ConvCall, remembered_call
 from convolve.ops.choose import algorithm_name, choose
 from convolve.ops.execute import AUTOCAST_DEVICES, FrozenWeight, execute_frozen, is_learning
-from convolve.ops.precision import current_precision
+from convolve.ops.precision import _CURRENT, current_precision
 from convolve.ops.rule import convolve
 from convolve.ops.windows import PADDING_MODES, PaddingMode, format_of, mode_pad, mode_pad_adjoint, with_bias
 from convolve.problem import ROLES, check_fits, check_groups, transposed_size
 
+_is_grad_enabled, _is_any_autocast_enabled = torch.is_grad_enabled, torch._C._is_any_autocast_enabled
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[Pair]
 GroupOrder = Literal["contiguous", "interleaved"]
@@ -62,8 +64,19 @@ def conv1d(
     >>> convolve.conv1d(torch.tensor([1.0, 2.0, 4.0, 8.0]), torch.tensor([1.0, -1.0]))
     tensor([-1., -2., -4.])
     """
-    extras = (padding_mode, flip_kernel, group_order, accumulate, algorithm)
-    return _start(_conv, 1, input, weight, bias, (stride, padding, dilation, groups, partial_maps, *extras))
+    settings = (
+        stride,
+        padding,
+        dilation,
+        groups,
+        partial_maps,
+        padding_mode,
+        flip_kernel,
+        group_order,
+        accumulate,
+        algorithm,
+    )
+    return _start(_conv, 1, input, weight, bias, settings)
 
 
 def conv2d(
@@ -103,8 +116,19 @@ def conv2d(
     >>> convolve.conv2d(image, torch.ones(1, 1, 3, 3), stride=2, padding="same").shape
     torch.Size([1, 1, 3, 3])
     """
-    extras = (padding_mode, flip_kernel, group_order, accumulate, algorithm)
-    return _start(_conv, 2, input, weight, bias, (stride, padding, dilation, groups, partial_maps, *extras))
+    settings = (
+        stride,
+        padding,
+        dilation,
+        groups,
+        partial_maps,
+        padding_mode,
+        flip_kernel,
+        group_order,
+        accumulate,
+        algorithm,
+    )
+    return _start(_conv, 2, input, weight, bias, settings)
 
 
 def conv3d(
@@ -130,8 +154,19 @@ def conv3d(
     tensor([[54., 54.],
             [54., 54.]])
     """
-    extras = (padding_mode, flip_kernel, group_order, accumulate, algorithm)
-    return _start(_conv, 3, input, weight, bias, (stride, padding, dilation, groups, partial_maps, *extras))
+    settings = (
+        stride,
+        padding,
+        dilation,
+        groups,
+        partial_maps,
+        padding_mode,
+        flip_kernel,
+        group_order,
+        accumulate,
+        algorithm,
+    )
+    return _start(_conv, 3, input, weight, bias, settings)
 
 
 def conv_transpose1d(
@@ -157,9 +192,20 @@ def conv_transpose1d(
     >>> convolve.conv_transpose1d(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 10.0]), stride=2)
     tensor([ 1., 10.,  2., 20.])
     """
-    extras = (padding_mode, flip_kernel, group_order, accumulate, algorithm)
-    arguments = (stride, padding, output_padding, groups, dilation, output_size, *extras)
-    return _start(_transposed, 1, input, weight, bias, arguments)
+    settings = (
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        output_size,
+        padding_mode,
+        flip_kernel,
+        group_order,
+        accumulate,
+        algorithm,
+    )
+    return _start(_transposed, 1, input, weight, bias, settings)
 
 
 def conv_transpose2d(
@@ -191,9 +237,20 @@ def conv_transpose2d(
     >>> convolve.conv_transpose2d(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2), stride=2, output_size=(5, 4)).shape
     torch.Size([1, 1, 5, 4])
     """
-    extras = (padding_mode, flip_kernel, group_order, accumulate, algorithm)
-    arguments = (stride, padding, output_padding, groups, dilation, output_size, *extras)
-    return _start(_transposed, 2, input, weight, bias, arguments)
+    settings = (
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        output_size,
+        padding_mode,
+        flip_kernel,
+        group_order,
+        accumulate,
+        algorithm,
+    )
+    return _start(_transposed, 2, input, weight, bias, settings)
 
 
 def conv_transpose3d(
@@ -219,9 +276,20 @@ def conv_transpose3d(
     >>> convolve.conv_transpose3d(torch.ones(1, 1, 2, 2, 2), torch.ones(1, 1, 2, 2, 2)).sum()
     tensor(64.)
     """
-    extras = (padding_mode, flip_kernel, group_order, accumulate, algorithm)
-    arguments = (stride, padding, output_padding, groups, dilation, output_size, *extras)
-    return _start(_transposed, 3, input, weight, bias, arguments)
+    settings = (
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        output_size,
+        padding_mode,
+        flip_kernel,
+        group_order,
+        accumulate,
+        algorithm,
+    )
+    return _start(_transposed, 3, input, weight, bias, settings)
 
 
 def _start(
@@ -232,34 +300,29 @@ def _start(
     bias: Tensor | None,
     arguments: tuple[Any, ...],
 ) -> Tensor:
-    """The short way for a call that was checked before, else the `general` way, which checks and prepares it."""
-    key = None
-    if not (torch.compiler.is_compiling() or torch._C._is_any_autocast_enabled()) and type(x) in _PLAIN:
-        try:
-            layout = None if x.is_contiguous() and weight.is_contiguous() else (x.stride(), weight.stride())
-            key = (
-                general,
-                axes,
-                arguments,
-                x.shape,
-                weight.shape,
-                x.dtype,
-                x.device,
-                weight.device,
-                layout,
-                current_precision(),
-            )
-            ready = _READY.get(key)
-        except (AttributeError, TypeError):
-            key = ready = None  # lists, symbolic sizes, no tensors: nothing to remember them by
-        if ready is not None:
-            if ready.native is not None and (ready.every_role or not _needs_gradient(x, weight, bias)):
-                with contextlib.suppress(RuntimeError):  # the general way finds the words for what torch refuses
-                    return ready.native(x, weight, bias)
-            elif weight.dtype == x.dtype and (
-                bias is None or (bias.dtype == x.dtype and tuple(bias.shape) == (ready.channels,))
-            ):
-                return convolve(x, weight, bias, ready.text)
+    """The short way for a call that was checked before, else the `general` way, which checks and prepares it.
+
+    Whatever it looks at costs most after a kernel that has emptied the caches, so it looks at little, and only here.
+    """
+    if is_compiling() or _is_any_autocast_enabled() or (type(x) is not Tensor and type(x) is not Parameter):
+        return general(axes, x, weight, bias, *arguments)
+    try:
+        layouts, where = (x.stride(), weight.stride()), (x.is_cpu and weight.is_cpu) or (x.device, weight.device)
+        key = (arguments, x.shape, weight.shape, layouts, x.dtype, where, _CURRENT.name, axes, general)
+        ready = _READY.get(key)
+    except (AttributeError, TypeError, RuntimeError):  # lists, symbolic sizes, no strides: nothing to remember them by
+        return general(axes, x, weight, bias, *arguments)
+    if ready is not None:
+        native, every_role, text, channels = ready
+        if native is not None and (every_role or not _is_grad_enabled() or not _needs_gradient(x, weight, bias)):
+            try:
+                return native(x, weight, bias)
+            except RuntimeError:  # the general way finds the words for what torch refuses
+                pass
+        elif weight.dtype == x.dtype and (
+            bias is None or (bias.dtype == x.dtype and bias.device == x.device and bias.shape == (channels,))
+        ):
+            return convolve(x, weight, bias, text)
     return general(axes, x, weight, bias, *arguments, key=key)
 
 
@@ -270,13 +333,13 @@ def conv_frozen(
 
     None where it must be called in the usual way: where a gradient, a transform or a compiler is involved.
     """
-    plain = type(x) in _PLAIN and type(weight) in _PLAIN and not torch.compiler.is_compiling()
+    plain = type(x) in _PLAIN and type(weight) in _PLAIN and not is_compiling()
     if not plain or _needs_gradient(x, weight, bias) or torch._C._are_functorch_transforms_active():
         return None
     if forward_ad._current_level >= 0:
         return None
     frozen.check(weight)
-    if torch._C._is_any_autocast_enabled():
+    if _is_any_autocast_enabled():
         return _conv(axes, x, weight, bias, *arguments, None, frozen)  # type: ignore[call-arg]  # it counts the tuple
     adds = None if bias is None else (bias.shape, bias.dtype)
     key = (axes, arguments, x.shape, x.dtype, x.device, adds, current_precision())
@@ -286,13 +349,10 @@ def conv_frozen(
     return execute_frozen(x, weight, bias, text, frozen)
 
 
-_Operator = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-
-
 class _Ready(NamedTuple):
     """What is remembered of a checked call whose tensors need no preparation."""
 
-    native: _Operator | None
+    native: torch_row.Operator | None
     """The one operator of torch that computes it, if the row `torch` is chosen; its own derivative is right too."""
     every_role: bool
     """Whether the row `torch` is also chosen for both gradients."""
@@ -302,7 +362,7 @@ class _Ready(NamedTuple):
 
 _READY: dict[tuple[object, ...], _Ready] = {}
 _MOST_READY = 4096
-_PLAIN = (Tensor, torch.nn.Parameter)
+_PLAIN = (Tensor, Parameter)
 
 
 def _prepare(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) -> _Ready | None:
@@ -312,11 +372,7 @@ def _prepare(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) ->
     what tools that watch a model expect.
     """
     plain = type(x) in _PLAIN
-    if (
-        (plain and (key is None or is_learning()))
-        or torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-    ):
+    if (plain and (key is None or is_learning())) or is_compiling() or torch._C._are_functorch_transforms_active():
         return None
     if not x.is_floating_point() or any(type(n) is not int for n in (*x.shape, *w.shape)):
         return None
@@ -329,9 +385,8 @@ def _prepare(key: tuple[object, ...] | None, x: Tensor, w: Tensor, text: str) ->
     }
     same = {"torch", "torch_channels_last"} if problem.layout == "channels_last" else {"torch"}  # one operator
     torchs = problem.macs > 0 and (chosen in same or (not plain and torch_row.why_not(problem) is None))
-    native = torch_row.native(problem) if torchs else None
-    if native is not None and not (x.is_contiguous() and w.is_contiguous()):
-        native = _in_format(native, format_of(problem.layout, problem.axes))
+    stays = x.is_contiguous() and w.is_contiguous()
+    native = torch_row.native(problem, None if stays else format_of(problem.layout, problem.axes)) if torchs else None
     channels = problem.filters if call.role == "output" else problem.channels
     ready = _Ready(native, not plain or gradients <= same, text, channels)
     if key is not None and known == wisdom.changes() and not is_learning():
@@ -346,11 +401,6 @@ def forget() -> None:
     _READY.clear()
 
 
-def _in_format(native: _Operator, memory_format: torch.memory_format) -> _Operator:
-    """torch's format depends on its kernel; ours on the operands alone."""
-    return lambda x, w, bias: native(x, w, bias).contiguous(memory_format=memory_format)
-
-
 def _apply(ready: _Ready | None, x: Tensor, w: Tensor, bias: Tensor | None, text: str) -> Tensor:
     if ready is None or ready.native is None or not (ready.every_role or not _needs_gradient(x, w, bias)):
         return convolve(x, w, bias, text)
@@ -358,7 +408,7 @@ def _apply(ready: _Ready | None, x: Tensor, w: Tensor, bias: Tensor | None, text
 
 
 def _needs_gradient(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and (x.requires_grad or w.requires_grad or (bias is not None and bias.requires_grad))
+    return _is_grad_enabled() and (x.requires_grad or w.requires_grad or (bias is not None and bias.requires_grad))
 
 
 def _conv(

@@ -20,7 +20,7 @@ from typing import Any
 
 from convolve.ops.algorithm import Algorithm, Cost
 from convolve.ops.machine import capability, processor
-from convolve.problem import ConvProblem
+from convolve.problem import DTYPE_BYTES, ConvProblem
 
 TABLE = Path(__file__).with_name("costs.json")
 MARGIN = 1.5
@@ -30,11 +30,10 @@ MARGIN_MEASURED = 1.15
 """The same on the CPU on which the table was recorded."""
 UNFITTED = 1.3
 """By what factor the estimate of a row that was not fitted is typically wrong (for most rows; the library's own is worse)."""
+SMALL = 100
+"""Up to so many taps most rows take their time for sums, not for what surrounds them."""
 FEW = 4
 """Up to so many channels, or filters, libraries have kernels of their own."""
-
-STRIDED = "strided"
-"""What the closest bucket of a problem with a stride above 1 is called after."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +46,36 @@ class Fitted:
     spread: Mapping[str, float]  # by what factor the estimates of these names are typically wrong
 
 
-FEATURES = ("call", "macs", "bytes", "macs by input lanes", "macs by output lanes", "macs by width", "own formula")
+FEATURES = (
+    "call",
+    "macs",
+    "macs inside",
+    "input bytes",
+    "weight bytes",
+    "output bytes",
+    "macs by input lanes",
+    "macs by output lanes",
+    "macs by width",
+    "own formula",
+)
 _LANES = 16
 
 
 def features(problem: ConvProblem, own: float) -> tuple[float, ...]:
-    """What the seconds of any row may grow with; the last one, `own`, is what the row itself expects."""
-    macs = float(problem.macs)
+    """What the seconds of any row may grow with; the last one, `own`, is what the row itself expects.
+
+    Each tensor counts by itself: libraries turn the weight into another order in every call, which is slower than to read it.
+    """
+    macs, size = float(problem.macs), float(DTYPE_BYTES[problem.dtype])
     c, k = problem.channels // problem.groups, problem.filters // problem.groups
     width = problem.output_size[-1] if problem.output_size else 1
     return (
         1.0,
         macs,
-        float(problem.bytes),
+        float(problem.macs_valid),
+        size * math.prod(problem.input_shape),
+        size * math.prod(problem.weight_shape),
+        size * math.prod(problem.output_shape),
         macs * _waste(c),
         macs * _waste(k),
         macs * _waste(width),
@@ -74,25 +90,38 @@ def _waste(count: int) -> float:
 
 def buckets(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> tuple[str, ...]:
     """Names of sets of problems that one set of coefficients describes, the closest first: a wider one serves where it is missing."""
-    if problem.channels == problem.filters == 1:
-        kind = "single"
-    elif problem.groups > 1 and problem.groups in (problem.channels, problem.filters):
-        kind = "depthwise"
-    else:
-        few = min(problem.channels, problem.filters) <= FEW
-        kind = "grouped" if problem.groups > 1 else "few" if few else "dense"
-    taps = math.prod(problem.window.kernel)
-    size = "point" if taps == 1 else "small" if taps <= 100 else "large"
     who, state = f"{row.name} {problem.role}", " frozen" * frozen
-    strided = (
-        (f"{who} {problem.axes}d {kind} {STRIDED} {problem.dtype}{state}",) if max(problem.window.stride) > 1 else ()
-    )
+    kind = _kind(problem)
+    closest = f"{who} {problem.axes}d {kind} {_form(problem)} {problem.dtype}"
     return (
-        *strided,
-        f"{who} {problem.axes}d {kind} {size} {problem.dtype} {problem.layout}{state}",
+        f"{closest} {problem.layout}{state}",
+        f"{closest}{state}",
         f"{who} {problem.axes}d {kind} {problem.dtype}{state}",
         f"{who} {problem.dtype}{state}",
     )
+
+
+def _kind(problem: ConvProblem) -> str:
+    """How channels meet filters."""
+    c, k, groups = problem.channels, problem.filters, problem.groups
+    if c == k == 1:
+        return "single"
+    if groups == 1:
+        return "few" if min(c, k) <= FEW else "dense"
+    if groups not in (c, k):
+        return "grouped"
+    return "depthwise" if c == k > FEW else "multiplied"
+
+
+def _form(problem: ConvProblem) -> str:
+    """What kernels of libraries are written for. `point` and `patch` are nothing but matrix products: no input is read twice."""
+    window = problem.window
+    taps, strided = math.prod(window.kernel), max(window.stride) > 1
+    if all(k <= s for k, s in zip(window.kernel, window.stride, strict=True)):
+        return "patch" if strided else "point"
+    if max(window.dilation) > 1:
+        return "dilated"
+    return "strided" if strided else "small" if taps <= SMALL else "large"
 
 
 def own_estimate(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> Cost:
@@ -129,11 +158,11 @@ def spread(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> float:
 def margin(*spreads: float) -> float:
     """How many times faster than the library's row another must be predicted to be believed here, from the `spread` of both.
 
-    It is half a standard deviation of the ratio of two estimates that err independently, and never less than the constants above.
+    It is a quarter of a standard deviation of the ratio of two estimates that err independently, and never less than the constants above.
     """
     table = fitted()
     here = (processor(), capability()) == (table.processor, table.capability)
-    sure = math.exp(math.hypot(*map(math.log, spreads)) / 2)
+    sure = math.exp(math.hypot(*map(math.log, spreads)) / 4)
     return max(MARGIN_MEASURED if here else MARGIN, sure)
 
 

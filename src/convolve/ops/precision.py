@@ -21,8 +21,9 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class _Current(threading.local):
-    # A thread-local and not a context variable: torch.compile can trace and guard this, and not that.
-    name: Precision = "default"
+    # A thread-local and not a context variable: torch.compile can trace and guard this, and not that; nor an attribute of the class.
+    def __init__(self) -> None:
+        self.name: Precision = "default"
 
 
 _CURRENT = _Current()

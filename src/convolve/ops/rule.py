@@ -52,9 +52,34 @@ def convolve(a: Tensor, b: Tensor, bias: Tensor | None, text: str) -> Tensor:
 
 
 def _bare(a: Tensor, b: Tensor, bias: Tensor | None, text: str) -> Any:
-    """The operator without its derivative, whose wrapper in Python costs as much as the rest of the call."""
+    """The operator without its derivative, whose wrapper in Python costs as much as the rest of the call.
+
+    Its body at once where nobody would see the difference: torch's way to it costs as much once more.
+    """
     with torch._C._AutoDispatchBelowAutograd():
-        return _OPERATOR(a, b, bias, text)
+        return execute(a, b, bias, text) if _unwatched(a, b, bias) else _OPERATOR(a, b, bias, text)
+
+
+def _unwatched(a: Tensor, b: Tensor, bias: Tensor | None) -> bool:
+    """Whether an operator of torch would neither be seen by a mode, a tracer or a profiler, nor be given other tensors than these."""
+    if _dispatch_modes() or _function_modes() or _tracing() or _profiling():
+        return False
+    return _is_plain(a) and _is_plain(b) and (bias is None or _is_plain(bias))
+
+
+def _is_plain(t: Tensor) -> bool:
+    """Whether it is numbers in the memory of a CPU and nothing else: not fake, not batched, not negated or zero lazily."""
+    return type(t) in _PLAIN and _dispatch_keys(t).raw_repr() in _PLAIN_KEYS
+
+
+_dispatch_modes, _function_modes = torch._C._len_torch_dispatch_stack, torch._C._len_torch_function_stack
+_tracing, _profiling = torch._C._get_tracing_state, torch._C._autograd._profiler_enabled
+_dispatch_keys = torch._C._dispatch_keys
+_PLAIN = (Tensor, torch.nn.Parameter)
+with torch.inference_mode():
+    _PLAIN_KEYS = {_dispatch_keys(torch.empty(0, device="cpu")).raw_repr()}
+with torch.inference_mode(False):
+    _PLAIN_KEYS.add(_dispatch_keys(torch.empty(0, device="cpu")).raw_repr())
 
 
 def gradients(

@@ -48,22 +48,37 @@ def _overruns(problem: ConvProblem) -> bool:
     )
 
 
-def native(problem: ConvProblem) -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None:
-    """The one forward operator of torch that computes `problem`, or None where it takes more than that."""
+Operator = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def native(problem: ConvProblem, memory_format: torch.memory_format | None = None) -> Operator | None:
+    """The one forward operator of torch that computes `problem`, or None where it takes more than that.
+
+    memory_format: that of the result, which torch takes from its kernel; None where it will not differ.
+    """
     problem = problem.normalise()
     padding = _symmetric(problem)
     if padding is None or problem.role == "weight_gradient":
         return None
     window, groups = problem.window, problem.groups
     stride, dilation = window.stride, window.dilation
+    # No wrapper around wrappers: after a kernel that has emptied the caches each costs microseconds.
     if problem.role == "output":
         conv = _CONV[problem.axes - 1]
-        return lambda x, w, bias: conv(x, w, bias, stride, padding, dilation, groups)
+        if memory_format is None:
+            return lambda x, w, bias: conv(x, w, bias, stride, padding, dilation, groups)
+        return lambda x, w, bias: conv(x, w, bias, stride, padding, dilation, groups).contiguous(
+            memory_format=memory_format
+        )
     extra = _output_padding(problem, padding)
     if extra is None:
         return None
     transposed = _TRANSPOSED[problem.axes - 1]
-    return lambda y, w, bias: transposed(y, w, bias, stride, padding, extra, groups, dilation)
+    if memory_format is None:
+        return lambda y, w, bias: transposed(y, w, bias, stride, padding, extra, groups, dilation)
+    return lambda y, w, bias: transposed(y, w, bias, stride, padding, extra, groups, dilation).contiguous(
+        memory_format=memory_format
+    )
 
 
 def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
