@@ -1,6 +1,6 @@
 """How much `auto`'s choice loses to the fastest row: over the benchmark's problems in both layouts, and layers drawn at random.
 
-    python -m benchmarks.regret FILE [--stop 14] [--seconds 0.15] [--layers 40]
+    python -m benchmarks.regret FILE [--stop 14] [--seconds 0.15] [--layers 40] [--write]
 
 Rows are timed as by benchmarks.fit_costs, into FILE, so that one set of timings judges any table of estimates. Regret is the time of the
 row that `auto` takes by its estimates over that of the fastest one that it may take; 1.00 is none. The layers come from lists of sizes as
@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import convolve
+from benchmarks import record
 from benchmarks.fit_costs import Timings, measured
 from benchmarks.problems import ROWS
 from convolve.files import atomic_write
@@ -92,6 +93,7 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=0.15)
     parser.add_argument("--layers", type=int, default=40)
+    parser.add_argument("--write", action="store_true", help="keep the summary in benchmarks/results/regret.json")
     given = parser.parse_args()
     convolve.tune_memory()
     convolve.use_wisdom(enabled=False)
@@ -105,6 +107,7 @@ def main() -> None:
     if not complete:
         print(f"{len(timings)} timed so far")
         return
+    figures = {}
     for title, group in groups.items():
         found = [one for problem in group if (one := regret(problem, timings)) is not None]
         for one in sorted(found, key=lambda one: -one.factor):
@@ -112,7 +115,9 @@ def main() -> None:
                 print(
                     f"x{one.factor:.2f}  {one.chosen:20} best {one.best:20} torch x{one.of_library:.2f}  {one.problem}"
                 )
-        summary(title, found)
+        figures[title] = summary(title, found)
+    if given.write:
+        record.write("regret", figures)
 
 
 if __name__ == "__main__":

@@ -79,3 +79,26 @@ def test_estimates_are_times_and_so_are_the_formulas_that_they_replace(monkeypat
     for row, problem, frozen in ASKED:
         for seconds in (costs.estimate(row, problem, frozen).seconds, costs.own_estimate(row, problem, frozen).seconds):
             assert 1e-7 < seconds < 100, (row.name, str(problem), frozen, seconds)
+
+
+FORMS = {
+    "1x64x14x14 k32 1x1": "dense point",
+    "1x64x14x14 k32 1x1 s2": "dense patch",
+    "1x64x14x14 k32 2x2 s2 input_gradient": "dense patch",
+    "1x64x14x14 k32 3x3 s2": "dense strided",
+    "1x64x33x33 k32 3x3 p12 d12": "dense dilated",
+    "1x64x14x14 k32 3x3": "dense small",
+    "1x64x14x14 k32 11x11": "dense large",
+    "1x3x14x14 k32 1x1": "few point",
+    "1x1x14x14 k1 3x3": "single small",
+    "1x32x14x14 k32 3x3 g32": "depthwise small",
+    "1x32x14x14 k64 3x3 g32": "multiplied small",
+    "1x3x14x14 k3 3x3 g3": "multiplied small",
+    "1x32x14x14 k64 3x3 g4": "grouped small",
+}
+
+
+@pytest.mark.parametrize("text", FORMS)
+def test_matrix_products_and_what_libraries_treat_apart_are_estimated_apart(text: str) -> None:
+    row, problem = ALGORITHMS[0], ConvProblem.parse(text)
+    assert costs.buckets(row, problem)[0] == f"torch {problem.role} 2d {FORMS[text]} float32 channels_first"

@@ -16,6 +16,8 @@ from convolve.problem import ConvProblem
 
 LEAD = 1.05
 """How many times faster than the library's row another must have been measured before `auto` leaves it."""
+DOOR = 5e-6
+"""Seconds by which the way to any other row is longer in a forward call (benchmarks/overhead.py); rows are timed behind it."""
 
 WHERE_IT_CAN = "?"
 """After a name: the row serves if it can, else `auto` chooses. So a row named for a forward pass is used for its gradients."""
@@ -132,9 +134,10 @@ def _by_time(rows: list[Algorithm], problem: ConvProblem, precision: str, frozen
         return costs.margin(library_spread, costs.spread(row, served(row, problem), frozen))
 
     def place(row: Algorithm) -> tuple[bool, float]:
+        door = DOOR if row.name != LIBRARY and problem.role == "output" else 0.0
         if row.name in measured:
-            return False, measured[row.name] * (1.0 if row.name == LIBRARY else LEAD)
-        seconds = costs.estimate(row, served(row, problem), frozen).seconds * margin(row)
+            return False, measured[row.name] * (1.0 if row.name == LIBRARY else LEAD) + door
+        seconds = costs.estimate(row, served(row, problem), frozen).seconds * margin(row) + door
         # What depends on values could not be measured: its turn comes by its estimate, and it may then decline.
         return bool(measured) and row.not_these is None, seconds
 

@@ -33,6 +33,7 @@ SECONDS = 0.3
 """How long the measurement of one problem may take, beyond one run of each row that is not hopeless."""
 _HOPELESS = 10.0  # times the fastest so far, by estimate: not even run once
 _SLOW = 3.0  # times the fastest, after two runs: not run again
+_SHORT = 1e-3  # seconds of a run that is timed right after another of its own, as benchmarks do
 _LONG = 0.02  # seconds of a run that once is enough
 _LEAST, _MOST = 3, 31  # rounds
 _LARGEST_WORKSPACE = 2**32
@@ -223,6 +224,8 @@ def time_rows(
                 break
             chance.shuffle(running)
             for name in running:
+                if once[name] < _SHORT:
+                    runs[name]()  # or it would pay for threads and caches that the row before it left asleep and empty
                 times[name].append(_seconds(runs[name]))
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     return dict(sorted((once | medians).items(), key=lambda item: item[1]))

@@ -54,10 +54,13 @@ def convolve(a: Tensor, b: Tensor, bias: Tensor | None, text: str) -> Tensor:
 def _bare(a: Tensor, b: Tensor, bias: Tensor | None, text: str) -> Any:
     """The operator without its derivative, whose wrapper in Python costs as much as the rest of the call.
 
-    Its body at once where nobody would see the difference: torch's way to it costs as much once more.
+    Its body at once where nobody would see the difference: torch's way to it costs as much once more. (No gradient is recorded there:
+    none is needed, or a Function has turned that off.)
     """
+    if _unwatched(a, b, bias):
+        return execute(a, b, bias, text)
     with torch._C._AutoDispatchBelowAutograd():
-        return execute(a, b, bias, text) if _unwatched(a, b, bias) else _OPERATOR(a, b, bias, text)
+        return _OPERATOR(a, b, bias, text)
 
 
 def _unwatched(a: Tensor, b: Tensor, bias: Tensor | None) -> bool:
