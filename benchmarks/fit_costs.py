@@ -43,7 +43,7 @@ CLEARLY = 1.1  # by how much a fit must err less than the row's own formula, whi
 LARGEST_MACS = 1.1e9
 FIELDS = (
     *("dense", "point", "patch", "strided", "dilated", "few", "single", "batch"),
-    *("depthwise", "multiplied", "wide", "grouped", "sequence", "volume"),
+    *("depthwise", "multiplied", "wide", "picture", "grouped", "sequence", "volume"),
 )
 FLOAT64 = {"batch": 0.4}  # how many in float64, where more than elsewhere: some rows serve these alone, and need LEAST
 
@@ -81,6 +81,10 @@ def _random(field: str, chance: random.Random) -> ConvProblem:
         g = c = chance.choice((2, 3, 3, 4, 16, 32, 64, 128))
         m, size = c * (1 if c <= 4 else chance.choice((2, 2, 3, 4))), chance.choice((14, 28, 56, 64, 112, 224))
         k = chance.choice((3, 3, 5, 7, 11))
+    elif field == "picture":  # filtered, in one channel or in three
+        n, s, size = 1, 1, chance.choice((256, 512, 512, 720, 1024))
+        c = m = g = chance.choice((1, 3))
+        k = chance.choice((3, 5, 7, 9, 11, 13, 15))
     elif field == "wide":
         m = g = c = chance.choice((16, 32, 64, 128))
         n, size, k, s = 1, chance.choice((28, 32, 56)), chance.choice((13, 15, 21, 31)), 1
