@@ -364,7 +364,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     ROWS + "torch_row.py": [
         ("return sides if wider.output_size(problem.size) == problem.output_size else None", "return sides"),
         ("if min(sides) < 0 or 0 in problem.size or set(window.input_dilation) != {1}:", "if min(sides) < 0 or set(window.input_dilation) != {1}:"),
-        ("return extra if all(0 <= o < max(s, d) for o, s, d in limits) else None", "return extra"),
+        ("return tuple(n + 2 * p - extent - s * (m - 1) for", "return tuple(n + 2 * p - extent - s * m for"),
         ("return with_bias(unpad(full, problem.window.padding, problem.window.input_dilation), bias)", "return unpad(full, problem.window.padding, problem.window.input_dilation)"),
         ("    problem = problem.normalise()\n    padding = _symmetric(problem)\n    if padding is None or problem.role", "    padding = _symmetric(problem)\n    if padding is None or problem.role"),
     ],

@@ -90,7 +90,7 @@ def _waste(count: int) -> float:
 
 def buckets(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> tuple[str, ...]:
     """Names of sets of problems that one set of coefficients describes, the closest first: a wider one serves where it is missing."""
-    who, state = f"{row.name} {problem.role}", " frozen" * frozen
+    who, state = f"{_operator(row, problem)} {problem.role}", " frozen" * frozen
     kind = _kind(problem)
     closest = f"{who} {problem.axes}d {kind} {_form(problem)} {problem.dtype}"
     return (
@@ -99,6 +99,11 @@ def buckets(row: Algorithm, problem: ConvProblem, frozen: bool = False) -> tuple
         f"{who} {problem.axes}d {kind} {problem.dtype}{state}",
         f"{who} {problem.dtype}{state}",
     )
+
+
+def _operator(row: Algorithm, problem: ConvProblem) -> str:
+    """The library's two rows are one where channels are innermost already."""
+    return "torch_channels_last" if row.name == "torch" and problem.layout == "channels_last" else row.name
 
 
 def _kind(problem: ConvProblem) -> str:

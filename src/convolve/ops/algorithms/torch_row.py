@@ -71,8 +71,6 @@ def native(problem: ConvProblem, memory_format: torch.memory_format | None = Non
             memory_format=memory_format
         )
     extra = _output_padding(problem, padding)
-    if extra is None:
-        return None
     transposed = _TRANSPOSED[problem.axes - 1]
     if memory_format is None:
         return lambda y, w, bias: transposed(y, w, bias, stride, padding, extra, groups, dilation)
@@ -130,13 +128,11 @@ def _symmetric(problem: ConvProblem) -> tuple[int, ...] | None:
     return sides if wider.output_size(problem.size) == problem.output_size else None
 
 
-def _output_padding(problem: ConvProblem, padding: Sequence[int]) -> tuple[int, ...] | None:
-    """torch's output_padding of the transposed convolution, or None where torch would refuse it."""
+def _output_padding(problem: ConvProblem, padding: Sequence[int]) -> tuple[int, ...]:
+    """torch's output_padding of the transposed convolution: less than the stride, for the convolution has no more outputs."""
     window = problem.window
     sizes = zip(problem.size, problem.output_size, padding, window.extent, window.stride, strict=True)
-    extra = tuple(n + 2 * p - extent - s * (m - 1) for n, m, p, extent, s in sizes)
-    limits = zip(extra, window.stride, window.dilation, strict=True)
-    return extra if all(0 <= o < max(s, d) for o, s, d in limits) else None
+    return tuple(n + 2 * p - extent - s * (m - 1) for n, m, p, extent, s in sizes)
 
 
 def cost(problem: ConvProblem) -> Cost:
