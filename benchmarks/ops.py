@@ -40,7 +40,9 @@ from benchmarks.contestants import Field, field_of
 from benchmarks.problems import GROUPS, ROWS, Row
 from benchmarks.record import RESULTS, origin
 
-SHORTEST = 1e-4  # seconds that one sample lasts at least: shorter calls are repeated within it
+SHORTEST = (
+    1e-3  # seconds that one sample lasts at least: shorter calls are repeated within it, so that all of them are warm
+)
 LONG = 0.05  # contestants that take longer are warm without an untimed call
 COLUMNS = {"default allocator": {"CONVOLVE_BENCH_ALLOCATOR": "default"}, "avx2": {"NUMBA_CPU_NAME": "haswell"}}
 BORDER = 1.5  # a bound speaks of a result's neighbourhood; the rms of a whole map is smaller where many results lie at its border
@@ -329,10 +331,13 @@ def save(found: Sequence[dict[str, Any]], tuned: bool, rejected: Sequence[str]) 
 
     path = RESULTS / "ops.json"
     before = json.loads(path.read_text(encoding="utf-8"))["figures"]["rows"] if path.exists() else []
-    measured = origin()
+    measured, earlier = origin(), {row["name"]: row for row in before}
     for row in found:
         row["measured"] = {"date": measured["date"], "load_average": measured["load_average"]}
-    merged = {row["name"]: row for row in (*before, *found)}
+        old = earlier.get(row["name"], {})
+        if "columns" in old and old["problem"] == row["problem"]:
+            row.setdefault("columns", old["columns"])  # until they are measured again
+    merged = earlier | {row["name"]: row for row in found}
     known = {row.name: row.problem for row in ROWS}
     rows = [merged[name] for name, text in known.items() if name in merged and merged[name]["problem"] == text]
     figures = {
