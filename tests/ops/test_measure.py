@@ -413,7 +413,7 @@ def test_the_coefficients_of_a_row_replace_its_own_formula(monkeypatch: pytest.M
 
 
 def test_what_was_measured_seldom_is_estimated_by_the_wider_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = replace(TORCH, cost=lambda _: Cost(7.0, 11))
+    row = replace(TORCH, name="other", cost=lambda _: Cost(7.0, 11))
     _, wider, _, widest = costs.buckets(row, PROBLEM)
     half, twice = times_own(0.5), times_own(2.0)
     monkeypatch.setattr(
@@ -424,6 +424,13 @@ def test_what_was_measured_seldom_is_estimated_by_the_wider_fit(monkeypatch: pyt
     assert costs.estimate(row, replace(PROBLEM, layout="channels_last")).seconds == 3.5
     grouped = ConvProblem.parse("1x8x9x9 k8 3x3 g4")
     assert costs.estimate(row, grouped).seconds == 14.0
+
+
+def test_with_channels_innermost_the_two_rows_of_torch_are_one_operator() -> None:
+    row, other = TORCH, next(row for row in algorithms.ALGORITHMS if row.name == "torch_channels_last")
+    last = replace(PROBLEM, layout="channels_last")
+    assert costs.buckets(row, last) == costs.buckets(other, last)
+    assert not {*costs.buckets(row, PROBLEM)} & {*costs.buckets(other, PROBLEM)}
 
 
 def test_a_call_that_is_measured_by_name_is_not_measured(place: Path) -> None:
