@@ -139,17 +139,19 @@ DENSE, STREAMED = 0.8, 0.65
 
 def _missed(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Iterable[str]:
     """Every aim that a class misses: by how much, and in which rows the machine or the time beyond its limit keeps it."""
-    for name, found in summary.items():
-        group, members = GROUPS.get(name, ALL), _members(name, rows)
-        for key, aim in (("called", group.called), ("best", group.best)):
+    for group_name, found in summary.items():
+        group, members = GROUPS.get(group_name, ALL), _members(group_name, rows)
+        for key, aim in {"called": group.called, "best": group.best, **group.peers}.items():
             mean = found["means"].get(key, {}).get("mean", math.inf)
             if aim is None or mean >= aim:
                 continue
-            limits = statistics.geometric_mean(_at_limit(row, key) for row in members)
-            yield f"**{group.title[:1].upper()}{group.title[1:]}**, *{key}*: {mean:.2f}, aim {aim:g}; at the limit {limits:.2f}."
+            taking_part = [row for row in members if key in row["ratios"]]
+            limits = statistics.geometric_mean(_at_limit(row, key) for row in taking_part)
+            title, name = f"{group.title[:1].upper()}{group.title[1:]}", PEERS.get(key, f"*{key}*")
+            yield f"**{title}**, {name}: {mean:.2f}, aim {aim:g}; at the limit {limits:.2f}."
             yield ""
             if group is not ALL:
-                yield from _table(MISSED, [_shares(row, key) for row in members])
+                yield from _table(MISSED, [_shares(row, key) for row in taking_part])
                 yield ""
     far = [row for row in rows if _of_limit(row) < (DENSE if row["group"] == "dense" else STREAMED)]
     for title, bound, share in (("dense", "arithmetic", DENSE), ("bound by memory", "memory", STREAMED)):

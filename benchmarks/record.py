@@ -24,7 +24,7 @@ def origin() -> dict[str, Any]:
     from convolve.jobs.versions import processor, versions
 
     return {
-        "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *map(_as_anywhere, sys.argv[1:])]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -32,6 +32,11 @@ def origin() -> dict[str, Any]:
         "versions": versions(),
         "load_average": round(os.getloadavg()[0], 2),
     }
+
+
+def _as_anywhere(argument: str) -> str:
+    """A path without the folders of this machine."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def write(name: str, figures: Mapping[str, Any]) -> None:

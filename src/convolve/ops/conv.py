@@ -65,17 +65,8 @@ def conv1d(
     tensor([-1., -2., -4.])
     """
     settings = (
-        stride,
-        padding,
-        dilation,
-        groups,
-        partial_maps,
-        padding_mode,
-        flip_kernel,
-        group_order,
-        accumulate,
-        algorithm,
-    )
+        stride, padding, dilation, groups, partial_maps, padding_mode, flip_kernel, group_order, accumulate, algorithm,
+    )  # fmt: skip
     return _start(_conv, 1, input, weight, bias, settings)
 
 
@@ -117,17 +108,8 @@ def conv2d(
     torch.Size([1, 1, 3, 3])
     """
     settings = (
-        stride,
-        padding,
-        dilation,
-        groups,
-        partial_maps,
-        padding_mode,
-        flip_kernel,
-        group_order,
-        accumulate,
-        algorithm,
-    )
+        stride, padding, dilation, groups, partial_maps, padding_mode, flip_kernel, group_order, accumulate, algorithm,
+    )  # fmt: skip
     return _start(_conv, 2, input, weight, bias, settings)
 
 
@@ -155,17 +137,8 @@ def conv3d(
             [54., 54.]])
     """
     settings = (
-        stride,
-        padding,
-        dilation,
-        groups,
-        partial_maps,
-        padding_mode,
-        flip_kernel,
-        group_order,
-        accumulate,
-        algorithm,
-    )
+        stride, padding, dilation, groups, partial_maps, padding_mode, flip_kernel, group_order, accumulate, algorithm,
+    )  # fmt: skip
     return _start(_conv, 3, input, weight, bias, settings)
 
 
@@ -193,18 +166,8 @@ def conv_transpose1d(
     tensor([ 1., 10.,  2., 20.])
     """
     settings = (
-        stride,
-        padding,
-        output_padding,
-        groups,
-        dilation,
-        output_size,
-        padding_mode,
-        flip_kernel,
-        group_order,
-        accumulate,
-        algorithm,
-    )
+        stride, padding, output_padding, groups, dilation, output_size, padding_mode, flip_kernel, group_order, accumulate, algorithm,
+    )  # fmt: skip
     return _start(_transposed, 1, input, weight, bias, settings)
 
 
@@ -238,18 +201,8 @@ def conv_transpose2d(
     torch.Size([1, 1, 5, 4])
     """
     settings = (
-        stride,
-        padding,
-        output_padding,
-        groups,
-        dilation,
-        output_size,
-        padding_mode,
-        flip_kernel,
-        group_order,
-        accumulate,
-        algorithm,
-    )
+        stride, padding, output_padding, groups, dilation, output_size, padding_mode, flip_kernel, group_order, accumulate, algorithm,
+    )  # fmt: skip
     return _start(_transposed, 2, input, weight, bias, settings)
 
 
@@ -277,18 +230,8 @@ def conv_transpose3d(
     tensor(64.)
     """
     settings = (
-        stride,
-        padding,
-        output_padding,
-        groups,
-        dilation,
-        output_size,
-        padding_mode,
-        flip_kernel,
-        group_order,
-        accumulate,
-        algorithm,
-    )
+        stride, padding, output_padding, groups, dilation, output_size, padding_mode, flip_kernel, group_order, accumulate, algorithm,
+    )  # fmt: skip
     return _start(_transposed, 3, input, weight, bias, settings)
 
 
