@@ -49,7 +49,7 @@ def test_every_missed_aim_is_explained_whoever_was_to_be_met() -> None:
     }
     means = {key: {"mean": ratio["median"]} for key, ratio in row["ratios"].items()}
     lines = list(ops_page._missed({"filters": {"means": means}}, [row]))
-    # torch as called is 30 times slower, which is what was aimed at; OpenCV is twice as fast, and half as fast as the limit.
+    # torch as called takes 30 times as long, more than was aimed at; OpenCV half as long as ours, and twice the limit.
     assert not any("called" in line for line in lines)
     assert any("OpenCV: 0.50, aim 1; at the limit 2.00." in line for line in lines)
     assert "| F1 | 0.50 | 2.00 | 4.00 | memory |" in lines
