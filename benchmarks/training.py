@@ -69,6 +69,10 @@ def contestants(name: str) -> dict[str, tuple[nn.Module, Tensor]]:
         "torch": (model, x),
         "torch channels_last": (copy.deepcopy(model).to(memory_format=last), x.contiguous(memory_format=last)),
         "ours": (convolve.accelerate(copy.deepcopy(model)), x),
+        "ours channels_last": (
+            convolve.accelerate(copy.deepcopy(model)).to(memory_format=last),
+            x.contiguous(memory_format=last),
+        ),
         "ours frozen": (convolve.accelerate(copy.deepcopy(model), freeze=True), x),
     }
 

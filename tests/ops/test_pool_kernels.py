@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import random
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -214,6 +216,18 @@ def test_a_map_divided_among_threads_equals_the_whole(stride: int, monkeypatch: 
         torch.testing.assert_close(convolve.avg_pool2d(x, 3, stride, 1).nan_to_num(), mean)
 
 
+def test_what_serves_a_call_keeps_the_table_that_its_kernel_reads() -> None:
+    x = torch.randn(4, 16, 11, 21)
+    plan = pool.plan_for(x.shape, 2, "max", 3, 2, 1, 1, False)
+    task = pool_kernels.task_for(plan, tuple(x.shape), x.stride(), x.dtype, codes=False)
+    assert task is not None
+    table, run = weakref.ref(task.launch.table), task.run
+    del task
+    gc.collect()
+    assert table() is not None
+    assert run(x).equal(torch.max_pool2d(x, 3, 2, 1))
+
+
 def test_a_forked_child_computes_alone_what_was_prepared_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     x, run, alone = torch.randn(2, 3, 11, 21).requires_grad_(), engine.run, []
     monkeypatch.setattr(engine, "thread_count", lambda: 2)
@@ -222,7 +236,7 @@ def test_a_forked_child_computes_alone_what_was_prepared_for_threads(monkeypatch
     y = convolve.max_pool2d(x, 3, 2, 1)
     (gradient,) = torch.autograd.grad(y.sum(), x)
     assert not alone
-    monkeypatch.setattr(engine._FORKED, "is_set", lambda: True)
+    monkeypatch.setattr(engine, "_forked", True)
     again = convolve.max_pool2d(x, 3, 2, 1)
     assert again.equal(y)
     assert torch.autograd.grad(again.sum(), x)[0].equal(gradient)

@@ -23,13 +23,20 @@ from torch import Tensor
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 _HEADER = struct.Struct("4q")
 _ALONE = _HEADER.pack(0, 0, 0, 1)
-_FORKED = threading.Event()
-os.register_at_fork(after_in_child=_FORKED.set)
+_forked = False
+
+
+def _remember_fork() -> None:
+    global _forked
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_remember_fork)
 
 
 def run(address: int, arguments: bytes, threads: int) -> None:
     """Run the kernel whose entry is at `address` on `threads` threads and wait for it."""
-    if threads == 1 or _FORKED.is_set():
+    if threads == 1 or _forked:
         _entry(address)(_ALONE + arguments)
         return
     parallel, header = _openmp()
@@ -50,7 +57,7 @@ def prepared(address: int, threads: int, own: int, arguments: bytes) -> Callable
     numbers, pack_all = _HEADER.unpack(header), struct.Struct(f"{4 + own}q").pack
 
     def call(*first: int) -> None:
-        if _FORKED.is_set():
+        if _forked:
             run(address, pack(*first) + arguments, threads)
         else:
             parallel(address, pack_all(*numbers, *first) + arguments, threads, 0)
@@ -60,7 +67,7 @@ def prepared(address: int, threads: int, own: int, arguments: bytes) -> Callable
 
 def thread_count() -> int:
     """How many threads a kernel should be divided among."""
-    return 1 if _FORKED.is_set() else torch.get_num_threads()
+    return 1 if _forked else torch.get_num_threads()
 
 
 @cache

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from convolve.errors import UsageError
 from convolve.geometry import checked
 from convolve.ops.arguments import Padding, Size, check_rank, window_for
-from convolve.ops.pool_kernels import LEAST, _Task, _watched, pool, pool_with_indices, served, task_for
+from convolve.ops.pool_kernels import LEAST, _watched, pool, pool_with_indices, task_for, way
 from convolve.ops.pooling import Plan, Pooling, torch_pooled, torch_serves
 
 
@@ -245,22 +245,22 @@ def _pooled(x: Tensor, *settings: Any) -> Tensor:
         except TypeError:  # a list cannot be looked up
             pass
         else:
-            plan, task, by_torch = call
-            return torch_pooled(x, plan.problem, plan.told) if by_torch else served(x, plan, task, recorded)
+            return call(x)
     return pool(x, plan_for(x.shape, *settings))
 
 
 @functools.lru_cache(maxsize=1024, typed=True)
 def _remembered_call(
     shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype, recorded: bool, _threads: int, *settings: Any
-) -> tuple[Plan, _Task | None, bool]:
-    """The plan of a call that nobody watches, its task, and whether it is nothing but a call of torch's kernel."""
+) -> Callable[[Tensor], Tensor]:
+    """What serves a call that nobody watches: a kernel, the composition, or nothing but a call of torch's kernel."""
     plan = plan_for(shape, *settings)
     task = task_for(plan, tuple(shape), strides, dtype, recorded and plan.problem.kind == "max")
-    if task is not None or plan.lifted or math.prod(shape) >= LEAST:
-        return plan, task, False
-    like = torch.empty_strided(shape, strides, dtype=dtype).requires_grad_(recorded)
-    return plan, None, torch_serves(like, plan)
+    if task is None and not plan.lifted and math.prod(shape) < LEAST:
+        like = torch.empty_strided(shape, strides, dtype=dtype).requires_grad_(recorded)
+        if torch_serves(like, plan):
+            return lambda x: torch_pooled(x, plan.problem, plan.told)
+    return way(plan, task, recorded)
 
 
 def plan_for(

@@ -60,22 +60,20 @@ def pool(x: Tensor, plan: Plan) -> Tensor:
     if _watched(x) or x.numel() < LEAST:  # in this order: a tracer would keep the comparison
         return pooling.pool(x, plan)
     recorded = x.requires_grad and torch.is_grad_enabled()
-    return served(x, plan, _remembered(x, plan, recorded and plan.problem.kind == "max"), recorded)
+    return way(plan, _remembered(x, plan, recorded and plan.problem.kind == "max"), recorded)(x)
 
 
-def served(x: Tensor, plan: Plan, task: _Task | None, recorded: bool) -> Tensor:
-    """The pooled values of x, which nobody watches, by its task or, without one, by the composition; `recorded`: for a gradient."""
+def way(plan: Plan, task: _Task | None, recorded: bool) -> Callable[[Tensor], Tensor]:
+    """The pooling of what nobody watches, by its task or, without one, by the composition; `recorded`: for a gradient."""
     if task is None:
-        return pooling.pool(x, plan)
-    if plan.lifted:
-        x = x.unsqueeze(-2)
+        return lambda x: pooling.pool(x, plan)
     if not recorded:
-        y = _pooled(x, task)
+        run = task.run
     elif task.codes:
-        y = _MAXIMUM(x, task, False)[0]
+        run = lambda x: _MAXIMUM(x, task, False)[0]  # noqa: E731
     else:
-        y = _AVERAGE(x, task)
-    return y.squeeze(-2) if plan.lifted else y
+        run = lambda x: _AVERAGE(x, task)  # noqa: E731
+    return run if not plan.lifted else lambda x: run(x.unsqueeze(-2)).squeeze(-2)
 
 
 def pool_with_indices(x: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
@@ -120,7 +118,7 @@ class _Average(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, task: _Task) -> Tensor:
         ctx.task = task
-        return _pooled(x, task)
+        return task.run(x)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
@@ -427,6 +425,19 @@ class _Task:
         return _launch(self, pool_rows.forward(self.kind, dtype), pool_rows.FORWARD, _forward_rows(self))
 
     @cached_property
+    def run(self) -> Callable[[Tensor], Tensor]:
+        """The pooled values alone."""
+        shape, strides, dtype = self.result_shape, self.result_strides, self.dtype
+        launch = self.launch  # kept whole: the kernel reads its table
+
+        def run(x: Tensor) -> Tensor:
+            y: Tensor = _empty_strided_cpu(shape, strides, dtype)
+            launch.call(x.data_ptr(), y.data_ptr(), 0, 0)
+            return y
+
+        return run
+
+    @cached_property
     def launch_back(self) -> _Launch:
         """Called with the addresses of the results' gradient, the codes and the input's gradient."""
         dtype = _DTYPES[self.dtype]
@@ -686,12 +697,6 @@ def _whole(count: int, unit: int) -> int:
 
 
 # -- the calls
-
-
-def _pooled(x: Tensor, task: _Task) -> Tensor:
-    y: Tensor = _empty_strided_cpu(task.result_shape, task.result_strides, task.dtype)
-    task.launch.call(x.data_ptr(), y.data_ptr(), 0, 0)
-    return y
 
 
 def _forward(x: Tensor, task: _Task, codes: bool, indices: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
