@@ -41,9 +41,10 @@ from convolve.problem import ConvProblem
 LEAST = 8  # problems that coefficients are fitted to
 CLEARLY = 1.1  # by how much a fit must err less than the row's own formula, which compares with other rows' beyond what was measured
 LARGEST_MACS = 1.1e9
+_MOST_ELEMENTS = 1 << 23  # of a map of the field `separable`
 FIELDS = (
     *("dense", "point", "patch", "strided", "dilated", "few", "single", "batch"),
-    *("depthwise", "multiplied", "wide", "picture", "grouped", "sequence", "volume"),
+    *("depthwise", "multiplied", "wide", "picture", "grouped", "sequence", "volume", "separable"),
 )
 FLOAT64 = {"batch": 0.4}  # how many in float64, where more than elsewhere: some rows serve these alone, and need LEAST
 
@@ -107,6 +108,14 @@ def _random(field: str, chance: random.Random) -> ConvProblem:
             1,
         )
         c, m = chance.choice((1, 3, 6, 8, 16)), chance.choice((6, 8, 16, 16, 32))
+    elif field == "separable":  # a training batch of small maps: depthwise layers and the points between them
+        n, size = chance.choice((16, 32, 64, 128)), chance.choice((7, 8, 14, 16, 28, 32))
+        c, m = (chance.choice((16, 32, 64, 96, 128, 256, 512)) for _ in range(2))
+        while n * max(c, m) * size**2 > _MOST_ELEMENTS:
+            n //= 2
+        k, s = (1, 1) if chance.random() < 0.5 else (3, chance.choice((1, 2)))
+        if k == 3:
+            m = g = c
     elif field == "grouped":
         g = chance.choice((2, 4, 8))
     elif field == "sequence":

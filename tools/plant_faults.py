@@ -355,6 +355,27 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("e * v_element + part * v_part + c * tiles", "e * v_element + c * tiles"),
         ("if {s} < taps_w:\n", "if {s} < taps_h:\n"),
     ],
+    "kernels/pointwise_sums.py": [
+        ("(first + done) % count_w", "first % count_w"),
+        ("min(count - done, count_w - w)", "count - done"),
+        ("d * d_step + h * h_step", "d * d_step"),
+        ("b // LANES * block + done * LANES", "b // LANES * block"),
+        ("min(LANES, channels - b), piece", "LANES, piece"),
+        ("= count, first - begin", "= count, first"),
+        ("g * channels * x_c", "g * x_c"),
+        ("(g * filters + first_k) * y_k", "g * filters * y_k"),
+        ("share * share_size + ", ""),
+        ("+ k % panel)", ")"),
+        ("min(LANES, some_k - k), to", "LANES, to"),
+    ],
+    ROWS + "pointwise_sums.py": [
+        ("found[-1][1:] == (count * step, count * y_step)", "found[-1][1] == count * step"),
+        ("step = stride * x_step", "step = x_step"),
+        ("elif count > 1:", "elif count > 2:"),
+        ("found[0] if shares == 1 else found.sum(0)", "found[0]"),
+        ("if any(side != 0 for pair in window.padding for side in pair):", "if False:"),
+        ("\"w_k\": channels", "\"w_k\": problem.channels"),
+    ],
     ROWS + "separable.py": [
         ("row, column = pivot // s, pivot % s", "row, column = pivot // r, pivot % r"),
         ("if not bool((off <= _ROUNDINGS", "if bool((off > _ROUNDINGS"),
@@ -392,6 +413,8 @@ def _tests(fault: Fault) -> list[str]:
         return ["tests/ops/test_fourier_kernels.py"]
     if "images_winograd" in fault.file:
         return ["tests/ops/test_images_winograd.py"]
+    if "pointwise_sums" in fault.file:
+        return ["tests/ops/test_pointwise_sums.py"]
     if "separable" in fault.file or "minimal" in fault.file:
         return [algorithms, conv, generated]
     if any(word in fault.file for word in ("vector", "scratch", "planes", "filters", "positions", "direct_call")):
