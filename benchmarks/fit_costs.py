@@ -97,7 +97,7 @@ def _random(field: str, chance: random.Random) -> ConvProblem:
     elif field == "patch":  # windows side by side
         k = s = chance.choice((1, 2, 2, 2, 4))
         s, size = max(2, s), chance.choice((8, 14, 28, 56, 56, 112))
-        c, m = chance.choice((3, 16, 64, 64, 128, 256)), chance.choice((16, 64, 128, 256))
+        c, m = chance.choice((3, 16, 64, 64, 128, 256, 512)), chance.choice((16, 64, 128, 256))
     elif field == "dilated":
         k, s, size = 3, 1, chance.choice((14, 28, 33, 41, 65))
     elif field == "batch":  # of small pictures
