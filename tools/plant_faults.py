@@ -387,7 +387,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("return sides if wider.output_size(problem.size) == problem.output_size else None", "return sides"),
         ("if min(sides) < 0 or 0 in problem.size or set(window.input_dilation) != {1}:", "if min(sides) < 0 or set(window.input_dilation) != {1}:"),
         ("return tuple(n + 2 * p - extent - s * (m - 1) for", "return tuple(n + 2 * p - extent - s * m for"),
-        ("return with_bias(unpad(full, problem.window.padding, problem.window.input_dilation), bias)", "return unpad(full, problem.window.padding, problem.window.input_dilation)"),
+        ("with_bias(unpad(_full_transposed(problem, y, w), window.padding, window.input_dilation), bias)", "unpad(_full_transposed(problem, y, w), window.padding, window.input_dilation)"),
         ("    problem = problem.normalise()\n    padding = _symmetric(problem)\n    if padding is None or problem.role", "    padding = _symmetric(problem)\n    if padding is None or problem.role"),
     ],
     ROWS + "reference.py": [

@@ -44,7 +44,8 @@ def weight(name: str, *shape: int) -> Tensor:
 def test_the_table_is_whole() -> None:
     assert [row.name for row in ALGORITHMS] == [
         "torch", "torch_channels_last", "planes", "filters", "weight_sums", "pointwise_sums", "images", "images_winograd",
-        "depthwise", "depthwise_rows", "winograd", "winograd_f2", "winograd_f6", "fft", "separable", "im2col", "direct", "matrix", "reference",
+        "depthwise", "depthwise_rows", "winograd", "winograd_f2", "winograd_f6", "fft", "separable", "im2col", "direct",
+        "matrix", "reference",
     ]  # fmt: skip
     problem = ConvProblem.parse("2x4x9x9 k4 3x3 p1")
     for row in ALGORITHMS:

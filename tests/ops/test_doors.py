@@ -452,6 +452,16 @@ def test_a_remembered_call_is_seen_by_modes_tracers_and_profilers() -> None:
     assert "convolve::conv" in str(traced.graph)
 
 
+@pytest.mark.parametrize("row", ["torch", "planes", "winograd"])
+def test_the_bias_learns_alone_where_input_and_weight_are_fixed(row: str) -> None:
+    x, w = randn(2, 3, 6, 5), randn(4, 3, 3, 3)
+    for _ in range(3):
+        bias = randn(4).requires_grad_()
+        y = convolve.conv2d(x, w, bias, algorithm=row)
+        g = randn(*y.shape)
+        close(torch.autograd.grad(y, bias, g)[0], g.sum((0, 2, 3)))
+
+
 def test_a_remembered_call_reads_negated_and_zero_tensors_as_what_they_stand_for() -> None:
     x, w = randn(2, 3, 6, 5), randn(4, 3, 3, 2)
     negated = torch.complex(randn(2, 3, 6, 5), x).conj().imag

@@ -332,26 +332,50 @@ def _thread_size(sizes: _Sizes, cut: Blocks) -> int:
     )
 
 
+@dataclass(frozen=True)
+class _Transform:
+    """What makes the packed weights of a problem."""
+
+    problem: ConvProblem
+    address: int
+    arguments: bytes
+    packed: int
+    """Elements that it writes."""
+    packed_bytes: int
+    """The same, rounded up so that what lies behind begins at a full vector."""
+    scratch_bytes: int
+    """Of all threads."""
+    threads: int
+
+    def run(self, w: int, packed: int, scratch: int) -> None:
+        engine.run(self.address, _WEIGHT_POINTERS.pack(w, packed, scratch) + self.arguments, self.threads)
+
+
+_TRANSFORMS: dict[tuple[object, ...], _Transform] = {}
+
+
+def _transform(tile: int, problem: ConvProblem, w: Tensor) -> _Transform:
+    """The remembered transform of weights that lie as w does."""
+    threads = engine.thread_count()
+    key = (tile, id(problem), w.stride(), threads)
+    found = _TRANSFORMS.get(key)
+    if found is None or found.problem is not problem:
+        if len(_TRANSFORMS) >= _MOST_PLANS:
+            _TRANSFORMS.clear()
+        found = _TRANSFORMS[key] = _transform_of(tile, problem, w.stride(), threads)
+    return found
+
+
 def prepare(tile: int, problem: ConvProblem, w: Tensor) -> Tensor:
     """The transformed weights, packed: (groups, panels, elements, channels, filters of a panel and a line more), flat."""
-    sizes = _Sizes.of(tile, problem)
-    packed = torch.empty(problem.groups * sizes.weights, dtype=w.dtype)
-    _transform(tile, problem, w, packed.data_ptr(), engine.scratch(_transform_scratch(tile, problem)))
+    transform = _transform(tile, problem, w)
+    packed = torch.empty(transform.packed, dtype=w.dtype)
+    transform.run(w.data_ptr(), packed.data_ptr(), engine.scratch(transform.scratch_bytes))
     return packed
 
 
-def _transform_size(tile: int, problem: ConvProblem) -> int:
-    """Scratch of one thread."""
-    return kernels.weights_scratch(tile, math.prod(problem.window.kernel), machine().lanes(problem.dtype))
-
-
-def _transform_scratch(tile: int, problem: ConvProblem) -> int:
-    return _transform_size(tile, problem) * DTYPE_BYTES[problem.dtype] * engine.thread_count()
-
-
-def _transform(tile: int, problem: ConvProblem, w: Tensor, packed: int, scratch: int) -> None:
-    sizes, threads = _Sizes.of(tile, problem), engine.thread_count()
-    strides = w.stride()
+def _transform_of(tile: int, problem: ConvProblem, strides: tuple[int, ...], threads: int) -> _Transform:
+    sizes = _Sizes.of(tile, problem)
     turned, stride = problem.role == "input_gradient", problem.window.stride[0]
     # Phases of the results are panels, and vectors in a panel; those of the inputs are parts of the channels, or lie among them.
     channels, steps = sizes.channels, (0, 0, sizes.panel, 0)
@@ -363,7 +387,7 @@ def _transform(tile: int, problem: ConvProblem, w: Tensor, packed: int, scratch:
         channels = problem.channels // problem.groups
         steps = (sizes.channels // stride * sizes.panel, sizes.panel, stride * sizes.panel, 0)
     values = {
-        "thread_size": _transform_size(tile, problem),
+        "thread_size": kernels.weights_scratch(tile, math.prod(problem.window.kernel), sizes.lanes),
         "groups": problem.groups, "channels": channels, "filters": sizes.filters,
         "w_g": strides[0] * (problem.filters // problem.groups),
         "w_k": strides[1] if turned else strides[0], "w_c": strides[0] if turned else strides[1],
@@ -373,18 +397,24 @@ def _transform(tile: int, problem: ConvProblem, w: Tensor, packed: int, scratch:
         "phases": stride, "vector_step": sizes.up**2,
         "phase_h_step": steps[0], "phase_w_step": steps[1], "channel_step": steps[2], "part_step": steps[3],
     }  # fmt: skip
-    arguments = positions.as_bytes(kernels.WEIGHTS_ARGUMENTS[3:], values)
-    address = loaded(kernels.weights(sizes.m, sizes.taps, problem.dtype)).address
-    engine.run(address, _WEIGHT_POINTERS.pack(w.data_ptr(), packed, scratch) + arguments, threads)
+    packed = problem.groups * sizes.weights
+    return _Transform(
+        problem,
+        loaded(kernels.weights(sizes.m, sizes.taps, problem.dtype)).address,
+        positions.as_bytes(kernels.WEIGHTS_ARGUMENTS[3:], values),
+        packed,
+        positions.aligned(packed) * sizes.width,
+        values["thread_size"] * sizes.width * threads,
+        threads,
+    )
 
 
 def run(tile: int, problem: ConvProblem, a: Tensor, w: Tensor, bias: Tensor | None) -> tuple[Tensor, bool]:
     """The output or input gradient, and whether all of it is finite."""
-    plan, sizes = _plan(tile, problem, a, prepared=False), _Sizes.of(tile, problem)
-    packed_bytes = positions.aligned(problem.groups * sizes.weights) * sizes.width
-    scratch = engine.scratch(packed_bytes + max(plan.scratch_bytes, _transform_scratch(tile, problem)))
-    _transform(tile, problem, w, scratch, scratch + packed_bytes)
-    return _run(plan, a, scratch, bias, scratch + packed_bytes)
+    plan, transform = _plan(tile, problem, a, prepared=False), _transform(tile, problem, w)
+    scratch = engine.scratch(transform.packed_bytes + max(plan.scratch_bytes, transform.scratch_bytes))
+    transform.run(w.data_ptr(), scratch, scratch + transform.packed_bytes)
+    return _run(plan, a, scratch, bias, scratch + transform.packed_bytes)
 
 
 def run_prepared(

@@ -28,7 +28,7 @@ def why_not(problem: ConvProblem) -> str | None:
 def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     last = format_of("channels_last", problem.axes)
     a, b = a.contiguous(memory_format=last), b.contiguous(memory_format=last)
-    return torch_row.run(problem, a, b, bias)
+    return torch_row.run_in_layout(problem, "channels_last", a, b, bias)
 
 
 def _cost(problem: ConvProblem) -> Cost:

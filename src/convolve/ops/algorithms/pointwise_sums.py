@@ -1,7 +1,7 @@
 """The weight gradient of 1x1 layers by our own kernels: a matrix product over the positions of all maps, one to three axes, any stride.
 
-What the kernels do stands in convolve/kernels/pointwise_sums.py. Where threads share the positions, each has a gradient of its own; these are
-added at the end, so the bits depend on the number of threads.
+What the kernels do stands in convolve/kernels/pointwise_sums.py. Where threads share the positions, each has a gradient of its own; these
+are added at the end, so the bits depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def _plan(problem: ConvProblem, x: tuple[int, ...], y: tuple[int, ...], threads:
     cut, lanes = best_cut(problem, threads), machine().lanes(problem.dtype)
     channels, filters = problem.channels // problem.groups, problem.filters // problem.groups
     panel = VECTORS * lanes
-    part = -(-(-(-filters // panel)) // cut.filter_parts) * panel
+    panels = -(-filters // panel)
+    part = -(-panels // cut.filter_parts) * panel
     size = positions.aligned(kernels.thread_size(channels, part, cut.chunk, lanes))
     values = {
         "sums": loaded(kernels.sums(problem.dtype)).address,

@@ -79,37 +79,55 @@ def native(problem: ConvProblem, memory_format: torch.memory_format | None = Non
     )
 
 
+_RUNNERS: dict[tuple[int, Layout], tuple[ConvProblem, Operator]] = {}
+_MOST_RUNNERS = 4096
+
+
 def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-    call = native(problem)
-    if call is not None:
-        return call(a, b, bias)
-    problem = problem.normalise()
+    return run_in_layout(problem, problem.layout, a, b, bias)
+
+
+def run_in_layout(problem: ConvProblem, layout: Layout, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    """`run` on operands that lie in this layout."""
+    # A record that is alive is its own key: to look at its geometry again costs as much as a small convolution.
+    found = _RUNNERS.get((id(problem), layout))
+    if found is None or found[0] is not problem:
+        if len(_RUNNERS) >= _MOST_RUNNERS:
+            _RUNNERS.clear()
+        runner = native(problem) or _composed(problem.normalise(), layout)
+        found = _RUNNERS[id(problem), layout] = problem, runner
+    return found[1](a, b, bias)
+
+
+def _composed(problem: ConvProblem, layout: Layout) -> Operator:
+    """What takes more than one forward operator, for a record in its plainest form."""
+    window, unpadded = problem.window, (0,) * problem.axes
     if problem.role == "input_gradient":
-        full = _full_transposed(problem, a, b)
-        return with_bias(unpad(full, problem.window.padding, problem.window.input_dilation), bias)
-    padding = _symmetric(problem)
-    if padding is None:
-        # By way of the padded input, on which the window has no padding and no stuffing.
-        a = zero_pad(stuff_zeros(a, problem.window.input_dilation), problem.window.padding)
-        padding = (0,) * problem.axes
+
+        def input_gradient(y: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+            return with_bias(unpad(_full_transposed(problem, y, w), window.padding, window.input_dilation), bias)
+
+        return input_gradient
+    symmetric = _symmetric(problem)
+    padding = unpadded if symmetric is None else symmetric
+
+    def padded(x: Tensor) -> Tensor:
+        """Without symmetric padding, by way of the padded input, on which the window has no padding and no stuffing."""
+        return x if symmetric is not None else zero_pad(stuff_zeros(x, window.input_dilation), window.padding)
+
     if problem.role == "output":
-        return _CONV[problem.axes - 1](
-            a, b, bias, problem.window.stride, padding, problem.window.dilation, problem.groups
-        )
-    return _weight_gradient(problem, padding, a, b)
+        conv = _CONV[problem.axes - 1]
+        return lambda x, w, bias: conv(padded(x), w, bias, window.stride, padding, window.dilation, problem.groups)
+    shape, memory_format = problem.weight_shape, format_of(layout, problem.axes)
+    told = (None, window.stride, padding, window.dilation, False, unpadded, problem.groups, (False, True, False))
+    backward = torch.ops.aten.convolution_backward.default
 
+    def weight_gradient(x: Tensor, y: Tensor, bias: Tensor | None) -> Tensor:
+        # Only the shape is read, but the library makes it contiguous first: a copy of the weight, unless it is so already.
+        like = torch.empty(shape, dtype=y.dtype, device=y.device, memory_format=memory_format)
+        return with_bias(backward(y, padded(x), like, *told)[1], bias)
 
-def _weight_gradient(problem: ConvProblem, padding: Sequence[int], x: Tensor, y: Tensor) -> Tensor:
-    window, zero = problem.window, [0] * problem.axes
-    # Only the shape is read, but the library makes it contiguous first: a copy of the weight, unless it is so already.
-    like = torch.empty(
-        problem.weight_shape, dtype=y.dtype, device=y.device, memory_format=format_of(problem.layout, problem.axes)
-    )
-    gradients = torch.ops.aten.convolution_backward(
-        y, x, like, None, window.stride, padding, window.dilation, False, zero, problem.groups, [False, True, False]
-    )
-    gradient: Tensor = gradients[1]
-    return gradient
+    return weight_gradient
 
 
 def _full_transposed(problem: ConvProblem, y: Tensor, w: Tensor) -> Tensor:
