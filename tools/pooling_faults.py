@@ -73,7 +73,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("_remembered_call(x.shape, x.stride(), x.dtype,", "_remembered_call(x.shape, x.stride(), torch.float32,"),
         ("_remembered_call(x.shape, x.stride(),", "_remembered_call(x.shape, x.contiguous().stride(),"),
         ("x.dtype, recorded, torch", "x.dtype, False, torch"),
-        ("if task is not None or plan.lifted or math", "if task is not None or math"),
+        ("if task is None and not plan.lifted and math", "if task is None and math"),
         ("    check_rank(\"pooling\", shape, axes)\n", ""),
         ("size = shape[-axes:] if isinstance(padding, str) else None", "size = shape[:axes] if isinstance(padding, str) else None"),
         ("except TypeError:  # a list, or", "except ValueError:  # a list, or"),

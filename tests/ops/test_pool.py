@@ -550,3 +550,31 @@ def test_bad_arguments_are_refused_with_rule_received_and_remedy(call, error, wo
     assert caught.value.rule
     assert caught.value.received
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "dtype"), [((2, 3, 48, 40), 3, torch.bfloat16), ((1, 2, 16, 17, 18), 7, torch.float32)]
+)
+def test_maxima_that_no_kernel_of_ours_trains_have_torchs_gradient(
+    shape: tuple[int, ...], kernel: int, dtype: torch.dtype
+) -> None:
+    """The first of equal maxima gets it all, which slices combined one after the other would share among them."""
+    x = torch.randint(0, 4, shape, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
+    ours, torchs = (convolve.max_pool2d, F.max_pool2d) if len(shape) == 4 else (convolve.max_pool3d, F.max_pool3d)
+    y, want = ours(x, kernel, 2), torchs(x, kernel, 2)
+    assert y.equal(want)
+    g = torch.randn(y.shape).to(dtype)
+    assert torch.autograd.grad(y, x, g)[0].equal(torch.autograd.grad(want, x, g)[0])
+
+
+def test_maxima_that_no_kernel_of_ours_computes_keep_nan() -> None:
+    x = torch.zeros(2, 3, 48, 40, dtype=torch.bfloat16)
+    x[0, 1, 7, 9] = float("nan")
+    assert convolve.max_pool2d(x, 3, 2).isnan().equal(F.max_pool2d(x, 3, 2).isnan())
+
+
+def test_a_map_without_channels_can_be_trained() -> None:
+    x = torch.empty(2, 0, 9, 8, requires_grad=True)
+    y = convolve.max_pool2d(x, 3, 2, 1)
+    assert y.shape == (2, 0, 5, 4)
+    assert torch.autograd.grad(y.sum(), x)[0].shape == x.shape
