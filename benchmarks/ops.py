@@ -2,7 +2,8 @@
 
     python -m benchmarks.ops [--class pooling …] [--only V4 …] [--rounds 30] [--seconds 4] [--quick] [--list]
     python -m benchmarks.ops --write          also writes results/ops.json and docs/benchmarks.md; with --class or --only, these rows
-    python -m benchmarks.ops --columns        the same rows under the default allocator and for AVX2 (each in a process of its own)
+    python -m benchmarks.ops --columns [...]  the recorded rows under the default allocator, for AVX2 and with cold caches, or these of
+                                              them, each in a process of its own; with --write after the rows themselves
 
 Rules. All contestants of a row run in one process, in turn, in random order, each after an untimed call of its own; every result is
 compared with float64 before anything is timed. Reported are medians, and the median of the ratios pair by pair (round by round) with
@@ -29,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,13 @@ SHORTEST = (
     1e-3  # seconds that one sample lasts at least: shorter calls are repeated within it, so that all of them are warm
 )
 LONG = 0.05  # contestants that take longer are warm without an untimed call
-COLUMNS = {"default allocator": {"CONVOLVE_BENCH_ALLOCATOR": "default"}, "avx2": {"NUMBA_CPU_NAME": "haswell"}}
+COLUMNS = {
+    "default allocator": {"CONVOLVE_BENCH_ALLOCATOR": "default"},
+    "avx2": {"NUMBA_CPU_NAME": "haswell"},
+    "cold caches": {"CONVOLVE_BENCH_CACHES": "cold"},
+}
+COLD = os.environ.get("CONVOLVE_BENCH_CACHES") == "cold"
+FLUSHED = 128 << 20  # bytes that go through the caches before every cold call
 BORDER = 1.5  # a bound speaks of a result's neighbourhood; the rms of a whole map is smaller where many results lie at its border
 NOISY = 0.03  # relative difference of the peaks before and after, above which a row is marked
 TRIES = 3  # of a noisy row, of which the one with the steadiest peak is kept, whatever its ratios
@@ -129,7 +137,7 @@ def timed(field: Field, rounds: int, seconds: float) -> dict[str, dict[int, floa
     spent = dict.fromkeys(names, 0.0)
     for name in names:
         once = _sample(field, name, 1, warm=True)
-        calls[name] = max(1, math.ceil(SHORTEST / once))
+        calls[name] = 1 if COLD else max(1, math.ceil(SHORTEST / once))
     share = seconds / len(names)
     for number in range(rounds):
         chance.shuffle(names)
@@ -147,12 +155,19 @@ def timed(field: Field, rounds: int, seconds: float) -> dict[str, dict[int, floa
 def _sample(field: Field, name: str, calls: int, warm: bool) -> float:
     contestant = field.contestants[name]
     with contestant.scope():
-        if warm:
+        if COLD:
+            _other_data().add_(1)
+        elif warm:
             contestant.run()
         started = time.perf_counter()
         for _ in range(calls):
             contestant.run()
         return (time.perf_counter() - started) / calls
+
+
+@cache
+def _other_data() -> torch.Tensor:
+    return torch.zeros(FLUSHED, dtype=torch.uint8)
 
 
 def ratios(times: dict[str, dict[int, float]]) -> dict[str, dict[str, Any]]:
@@ -258,6 +273,21 @@ def column(name: str, rows: Sequence[Row], rounds: int, seconds: float) -> dict[
         return found
 
 
+def add_columns(names: Sequence[str], rows: Sequence[Row], rounds: int, seconds: float) -> None:
+    """Measure columns of rows that are recorded, whose own figures stay as they are."""
+    from benchmarks import ops_page
+
+    path = RESULTS / "ops.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for name in names:
+        slim = column(name, rows, rounds, seconds)
+        for row in content["figures"]["rows"]:
+            if row["name"] in slim:
+                row.setdefault("columns", {})[name] = slim[row["name"]]
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        ops_page.write()
+
+
 def chosen(given: argparse.Namespace) -> list[Row]:
     unknown = set(given.only or ()) - {row.name for row in ROWS} | set(given.group or ()) - set(GROUPS)
     if unknown:
@@ -276,7 +306,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", help="only these of ours, torch, onnxruntime, openvino, opencv, scipy")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--columns", action="store_true")
+    parser.add_argument("--columns", nargs="*", choices=tuple(COLUMNS), help="none named: all")
     parser.add_argument("--steady", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     rows = chosen(given)
@@ -286,6 +316,11 @@ def main() -> None:
         return
     if given.quick:
         given.rounds, given.seconds = 7, 0.7
+    beside = list(COLUMNS) if given.columns == [] else given.columns or []
+    slower = max(7, given.rounds // 3), given.seconds / 4  # of a column
+    if beside and not given.write:
+        add_columns(beside, rows, *slower)
+        return
     tuned = os.environ.get("CONVOLVE_BENCH_ALLOCATOR") != "default" and convolve.tune_memory()
     wanted = None
     if given.quick or given.peers is not None:
@@ -316,12 +351,7 @@ def main() -> None:
     if not given.write:
         sys.exit(len(rejected))
     save(found, tuned, rejected)
-    if given.columns:
-        for name in COLUMNS:
-            slim = column(name, rows, max(7, given.rounds // 3), given.seconds / 4)
-            for row in found:
-                row.setdefault("columns", {})[name] = slim[row["name"]]
-            save(found, tuned, rejected)
+    add_columns(beside, rows, *slower)
     sys.exit(len(rejected))
 
 

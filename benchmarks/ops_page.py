@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from benchmarks.ops import FLUSHED
 from benchmarks.problems import ALL, GROUPS
 from benchmarks.record import RESULTS
 
@@ -52,7 +53,8 @@ A ratio is the other's time over ours: above 1 we are faster. *Called*: torch wi
 (ONNX Runtime, OpenVINO) are timed without packing. *At the limit*: what *called* would be if we ran at the
 machine's limit for direct sums; where it is below the aim, torch as called is not slow enough here for the aim to be reached by them.
 *Of limit*: see `benchmarks/ops.py`; above 100 % the algorithm multiplies less
-than a direct sum. *Default allocator* and *avx2*: the ratio *best* of a process with that setting, torch's included.
+than a direct sum. *Default allocator* and *avx2*: the ratio *best* of a process with that setting, torch's included. *Cold caches*: of
+single calls, before each of which {flushed} MiB of other data have gone through the caches.
 """
 WARNING = """
 **The machine was not quiet**: its peak before and after differed by more than 3 % in {noisy} of {rows} rows, which are marked ~.
@@ -74,6 +76,7 @@ def _words(figures: dict[str, Any], origin: dict[str, Any]) -> list[str]:
         lowest=min(peaks),
         highest=max(peaks),
         speeds=", ".join(f"{speed:.0f} GB/s at {size:g} MiB" for size, speed in levels.items()),
+        flushed=FLUSHED >> 20,
         warning=WARNING.format(noisy=noisy, rows=len(rows)) if noisy else "",
     )
     return [*text.splitlines(), ""]
