@@ -318,6 +318,12 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     "kernels/filters.py": [
         ("stream(there, {i} * step_w + {v} * LANES, s{i}_{v})", "stream(there, {i} * step_w + {v} * LANES, s0_{v})"),
     ],
+    ROWS + "planes.py": [
+        ("list(a[2:]) != _dense(problem.size)", "a[-1] != 1"),
+        ("{*window.kernel, *window.stride, *window.input_dilation} == {1}", "{*window.kernel, *window.input_dilation} == {1}"),
+        ("and not any(map(any, window.padding))", ""),
+        ("result_strides=positions.result_strides(problem))", "result_strides=plan.result_strides)"),
+    ],
     "ops/positions.py": [
         ("threads == 0)  # by all threads", "threads != 0)  # by all threads"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -140,6 +141,42 @@ def test_strided_expanded_and_unaligned_views_are_read_in_place(name: str) -> No
         check(ROWS[name], problem, view, w, None)
     for weight in (torch.randn(3, 3, 3, 5).permute(3, 2, 0, 1), torch.randn(1, 3, 3, 3).expand(5, 3, 3, 3)):
         check(ROWS[name], problem, x, weight, torch.randn(10)[::2])
+
+
+POINTS = ("2x5x7x9 k9 1x1", "1x16x3x5x7 k17 1x1x1", "2x6x5x11 k4 1x1 g2 float64", "2x7x1x9 k3 1x1")
+
+
+@pytest.mark.parametrize("text", POINTS)
+@pytest.mark.parametrize("role", ["", " input_gradient"])
+def test_maps_of_single_elements_are_one_row_if_they_lie_in_one_piece(text: str, role: str) -> None:
+    problem = ConvProblem.parse(text + role)
+    row = planes.in_one_row(problem)
+    assert (row.axes, row.macs, row.size) == (1, problem.macs, (math.prod(problem.size),))
+    a, b, bias = operands(problem)
+    check(ROWS["planes"], problem, a, b, bias)
+    wider = torch.randn(*a.shape[:-1], a.shape[-1] + 3, dtype=a.dtype)
+    turned = torch.randn(*a.shape[:2], *a.shape[:1:-1], dtype=a.dtype).permute(0, 1, *range(a.dim() - 1, 1, -1))
+    for view in (wider[..., 1:-2], turned, a[:1].expand(a.shape), torch.randn(2, *a.shape, dtype=a.dtype)[1]):
+        check(ROWS["planes"], problem, view, b, bias)
+    check(ROWS["planes"], problem, a, b.transpose(0, 1).contiguous().transpose(0, 1), bias)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1x3x5x7 k2 1x3",
+        "1x3x5x7 k2 1x1 s2",
+        "1x3x5x7 k2 1x1 p1",
+        "1x3x5x7 k2 1x1 p0:-1x0",
+        "1x3x5x7 k2 1x1 e2",
+        "1x3x35 k2 1",
+    ],
+)
+def test_other_maps_keep_their_rows(text: str) -> None:
+    problem = ConvProblem.parse(text)
+    assert planes.in_one_row(problem) is problem
+    last = replace(ConvProblem.parse(POINTS[0]), layout="channels_last")
+    assert planes.in_one_row(last) is last
 
 
 @pytest.mark.parametrize("name", ["planes", "filters"])

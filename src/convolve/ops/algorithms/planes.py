@@ -6,10 +6,14 @@ one kernel, since the input gradient is a convolution whose weight is read from 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
 
 from torch import Tensor
 
+from convolve.geometry import Window
 from convolve.kernels import planes as kernels
 from convolve.kernels import rows as single
 from convolve.kernels.cache import loaded
@@ -90,7 +94,29 @@ def _address(tile: int, width: int, dtype: str, of_single: bool) -> int:
     return loaded(kernel(tile, width, dtype)).address
 
 
+def in_one_row(problem: ConvProblem) -> ConvProblem:
+    """The same arithmetic over maps of one row each, where no window holds more than its own position; else the problem itself."""
+    window = problem.window
+    plain = {*window.kernel, *window.stride, *window.input_dilation} == {1} and not any(map(any, window.padding))
+    if problem.axes == 1 or problem.layout != "channels_first" or not plain:
+        return problem
+    return replace(problem, size=(math.prod(problem.size),), window=Window((1,), (1,), ((0, 0),), (1,), (1,)))
+
+
 def _plan(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads: int) -> direct_call.Plan:
+    row = in_one_row(problem)
+    if row is problem or list(a[2:]) != _dense(problem.size):
+        return _planned(problem, a, b, threads)
+    plan = _planned(row, (*a[:2], 1), b[:3], threads)
+    return replace(plan, problem=problem, result_strides=positions.result_strides(problem))
+
+
+def _dense(size: Sequence[int]) -> list[int]:
+    """The strides of a map in one piece."""
+    return [math.prod(size[axis + 1 :]) for axis in range(len(size))]
+
+
+def _planned(problem: ConvProblem, a: tuple[int, ...], b: tuple[int, ...], threads: int) -> direct_call.Plan:
     cut = blocks(problem, threads)
     reach = cut.width * machine().lanes(problem.dtype)
 
@@ -121,7 +147,7 @@ def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tens
 
 
 def _cost(problem: ConvProblem) -> Cost:
-    return positions.cost(problem, lambda one: blocks(one, 1).cycles)
+    return positions.cost(problem, lambda one: blocks(in_one_row(one), 1).cycles)
 
 
 def _not_automatic(problem: ConvProblem) -> str | None:
