@@ -38,6 +38,8 @@ class Plan:
     scratch_bytes: int
     """Of all threads."""
     threads: int
+    shares: int = 1
+    """Results that lie one after the other, for the caller to add."""
 
     @cached_property
     def table_address(self) -> int:

@@ -116,15 +116,15 @@ def _plan(problem: ConvProblem, x: tuple[int, ...], y: tuple[int, ...], threads:
         values |= {f"count_{axis}": count, f"x_{axis}": x_step, f"y_{axis}": y_step}
     address = loaded(kernels.driver(problem.dtype)).address
     arguments = positions.as_bytes(kernels.ARGUMENTS[len(ADDRESSES) :], values)
-    none = np.zeros(1, np.int64)
-    return direct_call.Plan(problem, address, none, arguments, (), size * DTYPE_BYTES[problem.dtype] * threads, threads)
+    none, scratch = np.zeros(1, np.int64), size * DTYPE_BYTES[problem.dtype] * threads
+    strides = (values["share_size"], *positions.result_strides(problem))
+    return direct_call.Plan(problem, address, none, arguments, strides, scratch, threads, cut.shares)
 
 
 def run(problem: ConvProblem, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     plan = direct_call.planned(_plan, problem, a, b)
-    shares, size = best_cut(problem, plan.threads).shares, math.prod(problem.weight_shape)
-    one = positions.result_strides(problem)
-    found = torch.empty_strided((shares, *problem.weight_shape), (size, *one), dtype=a.dtype)
+    shares = plan.shares
+    found = torch.empty_strided((shares, *problem.weight_shape), plan.result_strides, dtype=a.dtype)
     plan.run(a.data_ptr(), found.data_ptr(), 0, b.data_ptr())
     return with_bias(found[0] if shares == 1 else found.sum(0), bias)
 
